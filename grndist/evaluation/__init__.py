@@ -1,0 +1,1 @@
+"""Edge lists against reference networks, beside baselines."""

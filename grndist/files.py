@@ -1,0 +1,71 @@
+"""Writing aside, then renaming: a path is either whole or not there."""
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from grndist.errors import UserError
+
+
+@contextmanager
+def written_aside(path: Path, overwrite: bool = False) -> Iterator[Path]:
+    """Yield a temporary sibling of `path` to fill as a file or a directory, then put it in place.
+
+    If the block raises, the sibling is removed and whatever was at `path` is still there.
+
+    Raises:
+        UserError: `path` exists and `overwrite` is false, or its parent folder is missing.
+    """
+    refuse_existing(path, overwrite)
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: the folder {path.parent} does not exist; create it first or choose another place")
+    aside = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:8]}{path.suffix}")
+    try:
+        yield aside
+        _put_in_place(aside, path)
+    except BaseException:
+        remove(aside)
+        raise
+
+
+def refuse_existing(path: Path, overwrite: bool = False) -> None:
+    """Raise unless `path` is free or may be overwritten."""
+    if not overwrite and (path.exists() or path.is_symlink()):
+        raise UserError(f"{path} exists already; pass --overwrite to replace it, or choose another name")
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a directory tree, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _put_in_place(aside: Path, path: Path) -> None:
+    sync(aside)
+    if not path.is_dir():
+        os.replace(aside, path)  # noqa: PTH105 - atomic on POSIX
+        return
+    old = path.with_name(f".{path.name}.old-{uuid.uuid4().hex[:8]}")
+    path.rename(old)  # a directory cannot be replaced in one step
+    try:
+        aside.rename(path)
+    except BaseException:
+        old.rename(path)
+        raise
+    remove(old)
+
+
+def sync(path: Path) -> None:
+    """Flush a file, or every file below a directory, to the disk."""
+    for file in [path] if path.is_file() else path.rglob("*"):
+        if file.is_file():
+            descriptor = os.open(file, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)

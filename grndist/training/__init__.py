@@ -1,0 +1,1 @@
+"""The loop and its checkpoints. Knows nothing of MLflow, Zarr or model kinds."""
