@@ -15,4 +15,4 @@ def stream(seed: int, *name: str | int) -> np.random.Generator:
     Words of the name are non-negative integers or strings; a string stands for its CRC-32.
     """
     words = [zlib.crc32(part.encode()) if isinstance(part, str) else part for part in name]
-    return np.random.default_rng([seed, *words])
+    return np.random.default_rng([len(words), seed, *words])  # the length, because NumPy ignores trailing zeros

@@ -1,0 +1,181 @@
+"""The command line: one function per stage. Parse, call, print; no logic lives here.
+
+The only module that imports inside functions, so that `--help` is instant.
+"""
+
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from grndist.errors import UserError
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is there")]
+
+
+@app.callback()
+def main() -> None:
+    """Infer gene regulatory networks from single-cell expression and Perturb-seq.
+
+    simulate or your own data -> ingest -> train -> infer -> evaluate
+    """
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    logging.getLogger("grndist").setLevel(logging.INFO)
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Argument(help="the h5ad file to write; its network goes beside it")],
+    cells: Annotated[int, typer.Option(help="number of cells")] = 3000,
+    genes: Annotated[int, typer.Option(help="number of genes")] = 200,
+    regulators: Annotated[int, typer.Option(help="genes that regulate others")] = 40,
+    perturbed_share: Annotated[float, typer.Option(help="share of the regulators that are perturbed")] = 0.5,
+    decoy_share: Annotated[float, typer.Option(help="perturbed genes that regulate nothing, per perturbed regulator")] = 0.5,
+    control_share: Annotated[float, typer.Option(help="share of control cells")] = 0.3,
+    difficulty: Annotated[str, typer.Option(help="easy, realistic or hard")] = "realistic",
+    seed: Annotated[int, typer.Option(help="same seed, same file")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Make a Perturb-seq data set with a known network (docs/simulator.md has the equations)."""
+    from grndist.config import validate
+    from grndist.data.simulate import SimulationConfig, write_simulation
+    from grndist.data.simulate import simulate as run
+    from grndist.files import refuse_existing
+
+    refuse_existing(out, overwrite)
+    settings = {
+        "cells": cells, "genes": genes, "regulators": regulators, "perturbed_share": perturbed_share,
+        "decoy_share": decoy_share, "control_share": control_share, "difficulty": difficulty, "seed": seed,
+    }  # fmt: skip
+    simulation = run(validate(SimulationConfig, settings, "grndist simulate"))
+    network = write_simulation(simulation, out, overwrite)
+    zeros = 1 - simulation.counts.nnz / (cells * genes)
+    print(f"{out}: {cells} cells x {genes} genes, {100 * zeros:.1f} % zeros")
+    print(f"{network}: {len(simulation.network)} edges")
+    print(f"\nnext: grndist ingest {out} {out.with_suffix('.zarr')}")
+
+
+@app.command()
+def ingest(
+    source: Annotated[Path, typer.Argument(help="h5ad, 10x folder or h5, CSV or TSV (.gz)")],
+    store: Annotated[Path, typer.Argument(help="the Zarr store to write")],
+    layer: Annotated[str, typer.Option(help="h5ad: take this layer instead of X")] = "",
+    raw: Annotated[bool, typer.Option("--raw", help="h5ad: take .raw instead of X")] = False,
+    genes_in_rows: Annotated[bool, typer.Option("--genes-in-rows", help="CSV/TSV: rows are genes")] = False,
+    cells_in_rows: Annotated[bool, typer.Option("--cells-in-rows", help="CSV/TSV: rows are cells")] = False,
+    gene_column: Annotated[str, typer.Option(help="column of var that names the genes, e.g. where labels are symbols")] = "",
+    make_genes_unique: Annotated[bool, typer.Option("--make-genes-unique", help="suffix repeated gene names with -1, -2")] = False,
+    perturbation_column: Annotated[str, typer.Option(help="column of obs; found by itself under common names")] = "",
+    control: Annotated[str, typer.Option(help="label of control cells; found by itself under common names")] = "",
+    where: Annotated[str, typer.Option(help="keep cells for which this holds, e.g. 'grna_max_frac > 0.9'")] = "",
+    cells_table: Annotated[Path | None, typer.Option(help="CSV/TSV with a row per cell, joined to obs by name")] = None,
+    state: Annotated[str, typer.Option(help="what the values are: auto, counts, log1p or continuous")] = "auto",
+    shuffle_seed: Annotated[int, typer.Option(help="of the order of cells in the store")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Bring a count matrix into a store that training streams from."""
+    from grndist.config import validate
+    from grndist.data.ingest import IngestConfig
+    from grndist.data.ingest import ingest as run
+    from grndist.errors import UserError
+
+    if genes_in_rows and cells_in_rows:
+        raise UserError("give --genes-in-rows or --cells-in-rows, not both")
+    orientation = "genes_in_rows" if genes_in_rows else "cells_in_rows" if cells_in_rows else "unsaid"
+    settings = {
+        "layer": layer, "raw": raw, "orientation": orientation, "gene_column": gene_column,
+        "make_genes_unique": make_genes_unique, "perturbation_column": perturbation_column, "control": control,
+        "where": where, "cells_table": cells_table, "state": state, "shuffle_seed": shuffle_seed,
+    }  # fmt: skip
+    report = run(source, store, validate(IngestConfig, settings, "grndist ingest"), overwrite)
+    print("\n".join(report.lines))
+    print(f"\nnext: grndist train RUN.yaml store={store}   (configs/ has examples)")
+
+
+@app.command()
+def train(
+    run_file: Annotated[Path, typer.Argument(help="a run file, e.g. configs/dazzle.yaml")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="changes to it, e.g. training.epochs=5")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on from the last checkpoint")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="start an existing run anew")] = False,
+) -> None:
+    """Train one model and leave its checkpoint in the run directory."""
+    from grndist.runs import load_run, train_run
+
+    summary = train_run(load_run(run_file, overrides or []), resume, overwrite)
+    losses = ", ".join(f"{name} {value:.4g}" for name, value in summary.losses.items())
+    print(f"{summary.steps} steps, {summary.seconds:.1f} s, {summary.cells_per_second:,.0f} cells/s; {losses}")
+    print(f"checkpoint: {summary.checkpoint}")
+    print("\n".join(summary.tracking))
+    print(f"\nnext: grndist infer {summary.folder} -k 1000")
+
+
+@app.command()
+def infer(
+    run: Annotated[Path, typer.Argument(help="a run directory")],
+    k: Annotated[int | None, typer.Option("-k", min=1, help="the k strongest edges (1000 if nothing else is said)")] = None,
+    threshold: Annotated[float | None, typer.Option(min=0, help="edges of at least this |weight|")] = None,
+    every: Annotated[bool, typer.Option("--all", help="every edge, which scoring against a large network needs")] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="parquet, tsv or csv; RUN/edges.parquet if not given")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the network of a run as a sorted edge list."""
+    from grndist.errors import UserError
+    from grndist.files import refuse_existing
+    from grndist.inference import edges_of_run
+    from grndist.networks.io import write_edges
+    from grndist.runs import tracked
+
+    if sum([k is not None, threshold is not None, every]) > 1:
+        raise UserError("give one of -k, --threshold and --all")
+    path = out or run / "edges.parquet"
+    refuse_existing(path, overwrite)
+    edges = edges_of_run(run, 1000 if k is None and threshold is None and not every else k, threshold)
+    write_edges(edges, path, overwrite)
+    with tracked(run) as tracker:
+        tracker.log_file(path, "edges")
+    print(f"{path}: {len(edges)} edges, {'signed' if edges.signed else 'without signs'}, strongest:")
+    print(edges.table.head(5).to_string(index=False))
+    print(f"\nnext: grndist evaluate {path} --reference NETWORK.tsv")
+
+
+@app.command()
+def evaluate(
+    edges: Annotated[Path, typer.Argument(help="an edge list")],
+    reference: Annotated[Path, typer.Option(help="the network to compare with")],
+    store: Annotated[Path | None, typer.Option(help="score absolute correlation on this store beside it")] = None,
+    all_pairs: Annotated[bool, typer.Option("--all-pairs", help="BEELINE over all pairs of reference genes")] = False,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="JSON; beside EDGES if not given")] = None,
+    seed: Annotated[int, typer.Option(help="of the random baseline")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Score an edge list against a reference network, beside baselines."""
+    from grndist.evaluation.evaluate import evaluate as run
+    from grndist.evaluation.references import read_reference
+    from grndist.files import refuse_existing
+    from grndist.networks.io import read_edges
+
+    path = out or edges.with_name(f"{edges.name.split('.')[0]}.{reference.name.split('.')[0]}.scores.json")
+    refuse_existing(path, overwrite)
+    network = read_edges(edges)
+    scores = run(network, read_reference(reference), _expression(store), all_pairs, seed)
+    scores.write(path, overwrite)
+    print(scores.render())
+    print(f"\n{path}")
+
+
+def entry() -> None:
+    """The `grndist` program: a mistake of the user's is one message, not a traceback."""
+    try:
+        app()
+    except UserError as error:
+        print(f"grndist: {error}", file=sys.stderr)
+        raise SystemExit(getattr(error, "exit_status", 2)) from None
+
+
+if __name__ == "__main__":
+    entry()

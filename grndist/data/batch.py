@@ -1,0 +1,39 @@
+"""One step's data: what a model's `forward` receives."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from grndist.seeds import stream
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Cells x genes of one step (or this worker's share of it), and the names of its random numbers."""
+
+    expression: Float[Tensor, "cells genes"]  # after the configured transform
+    is_nonzero: Bool[Tensor, "cells genes"]  # of the stored values
+    genes: Int64[Tensor, " genes"]  # the step's gene subset: panel columns, ascending
+    perturbed: Int64[Tensor, " cells"]  # panel column of the perturbed gene; CONTROL or UNMAPPED
+    shares: tuple[tuple[int, int], ...]  # (logical stream, its number of cells), in the order of the rows
+    seed: int
+    epoch: int
+    step: int  # within the epoch
+
+    def draw(self, name: str, sample: Callable[[np.random.Generator, slice], np.ndarray]) -> Tensor:
+        """Random numbers called `name` for every row, share by share, so that they do not depend on the workers.
+
+        Args:
+            name: what they are for, e.g. "latent".
+            sample: called with a share's generator and its rows; returns an array with one row a cell.
+        """
+        parts, first = [], 0
+        for logical, count in self.shares:
+            rng = stream(self.seed, name, self.epoch, self.step, logical)
+            parts.append(sample(rng, slice(first, first + count)))
+            first += count
+        return torch.from_numpy(np.concatenate(parts)).to(self.expression.device)

@@ -1,0 +1,353 @@
+"""The store: one expression matrix as a sharded Zarr (v3) that is also a valid AnnData on disk.
+
+    X/data, X/indices   CSR values and columns (uint16, uint32 where needed; float32 for non-integer data),
+                        chunks of 2^17 in shards of 2^25 elements, blosc-lz4 then crc32c
+    X/indptr            int64, one chunk
+    obs, var            cells (shuffled once at ingest; source_row undoes it) and genes, with totals and moments
+    uns/grndist         format version, state of the values, digests and the manifest: every file, its bytes, its sha256
+
+Zarr returns zeros for a missing shard, so `open_store` checks the manifest. This is the only module that
+knows of chunks and shards. Cells are rows; genes keep the source's order.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import anndata
+import numpy as np
+import pandas as pd
+import zarr
+from anndata.io import read_elem, write_elem
+from jaxtyping import Float, Int64
+from scipy import sparse
+from zarr.codecs import BloscCodec, Crc32cCodec
+
+from grndist.errors import UserError
+from grndist.files import written_aside
+from grndist.genes import CONTROL, NON_TARGETING, UNMAPPED, GenePanel
+from grndist.seeds import stream
+
+State = Literal["counts", "log1p", "continuous"]
+
+FORMAT_VERSION = 1
+CHUNK = 2**17  # elements, 256 KiB of uint16
+SHARD = 2**25
+BLOCK = 1024  # cells that are read and shuffled together
+
+
+class StoreError(UserError):
+    """A store is missing, damaged, or not one that this version reads."""
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open store; `read_rows` is the only access to the matrix."""
+
+    path: Path
+    panel: GenePanel
+    state: State
+    digest: str
+    median_total: float
+    description: dict[str, Any]  # uns/grndist without the manifest
+    indptr: Int64[np.ndarray, " cells_plus_1"]
+
+    @property
+    def n_cells(self) -> int:
+        """Number of cells (rows)."""
+        return len(self.indptr) - 1
+
+    @property
+    def n_genes(self) -> int:
+        """Number of genes (columns)."""
+        return len(self.panel)
+
+    @cached_property
+    def obs(self) -> pd.DataFrame:
+        """The table of cells, in store order."""
+        return read_elem(self._group["obs"])
+
+    @cached_property
+    def var(self) -> pd.DataFrame:
+        """The table of genes, with `mean`, `variance`, `nnz` and, unless logged already, `log1p_mean`, `log1p_variance`."""
+        return read_elem(self._group["var"])
+
+    @cached_property
+    def perturbed(self) -> Int64[np.ndarray, " cells"]:
+        """Column of the gene perturbed in each cell; CONTROL or UNMAPPED where it is not one gene of the panel."""
+        labels = self.obs["perturbation"].astype("category").cat
+        columns = self.panel.perturbed_columns([str(label) for label in labels.categories])
+        return columns[labels.codes.to_numpy()]
+
+    @cached_property
+    def totals(self) -> Float[np.ndarray, " cells"]:
+        """Sum of each cell's values, in the stored state."""
+        return self.obs["total_counts"].to_numpy(np.float64)
+
+    def read_rows(self, start: int, stop: int) -> sparse.csr_matrix:
+        """The values of cells `start` to `stop`, as stored.
+
+        Raises:
+            StoreError: a chunk fails its checksum or cannot be decoded.
+        """
+        first, last = int(self.indptr[start]), int(self.indptr[stop])
+        data = self._read("data", first, last)
+        indices = self._read("indices", first, last).astype(np.int32)
+        return sparse.csr_matrix(
+            (data, indices, self.indptr[start : stop + 1] - first), shape=(stop - start, self.n_genes)
+        )
+
+    def blocks(self, size: int = BLOCK) -> Iterator[tuple[slice, sparse.csr_matrix]]:
+        """All cells in order, `size` at a time."""
+        for start in range(0, self.n_cells, size):
+            stop = min(start + size, self.n_cells)
+            yield slice(start, stop), self.read_rows(start, stop)
+
+    def summary(self) -> str:
+        """One line: shape, density, state and digest."""
+        density = self.indptr[-1] / (self.n_cells * self.n_genes)
+        return (
+            f"{self.n_cells} cells x {self.n_genes} genes, {self.state}, {100 * (1 - density):.1f} % zeros, "
+            f"digest {self.digest[:12]}"
+        )
+
+    @cached_property
+    def _group(self) -> zarr.Group:
+        return zarr.open_group(self.path, mode="r")
+
+    @cached_property
+    def _arrays(self) -> dict[str, zarr.Array]:
+        return {name: self._group[f"X/{name}"] for name in ("data", "indices")}
+
+    def _read(self, name: str, first: int, last: int) -> np.ndarray:
+        try:
+            return np.asarray(self._arrays[name][first:last])
+        except (ValueError, RuntimeError, OSError) as error:
+            shards = ", ".join(f"X/{name}/c/{shard}" for shard in range(first // SHARD, max(last - 1, 0) // SHARD + 1))
+            raise StoreError(
+                f"{self.path}: {shards} is damaged ({error}); restore the store from a copy or ingest it again"
+            ) from error
+
+
+def write_store(
+    path: Path,
+    matrix: sparse.csr_matrix,
+    obs: pd.DataFrame,
+    var: pd.DataFrame,
+    state: State,
+    source: dict[str, str],
+    shuffle_seed: int = 0,
+    overwrite: bool = False,
+) -> None:
+    """Write a store beside `path`, then put it in place; whatever was there stays until then.
+
+    Args:
+        path: the store's directory.
+        matrix: [cells, genes], values in `state`.
+        obs: one row a cell, with a `perturbation` column in which controls are "non-targeting".
+        var: one row a gene; its index is the panel.
+        state: what the values are; counts are kept as unsigned integers.
+        source: where the data come from, for the record.
+        shuffle_seed: cells are put in this random order, so that any block of them is a random sample.
+        overwrite: replace an existing store.
+
+    Raises:
+        StoreError: the disk is full, or a count is beyond 32 bits.
+    """
+    order = stream(shuffle_seed, "store-order").permutation(matrix.shape[0])
+    matrix = _compact(matrix[order], state)
+    median_total, cells, genes = _described(matrix, obs.iloc[order], var, state)
+    cells["source_row"] = order
+    try:
+        with written_aside(path, overwrite) as aside, anndata.settings.override(auto_shard_zarr_v3=False):
+            root = zarr.open_group(aside, mode="w", zarr_format=3)
+            root.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+            _write_matrix(root, matrix)
+            write_elem(root, "obs", cells)
+            write_elem(root, "var", genes)
+            manifest = _manifest(aside)
+            about = {
+                "format_version": FORMAT_VERSION,
+                "profile": "train",
+                "state": state,
+                "shuffle_seed": shuffle_seed,
+                "block": BLOCK,
+                "n_cells": matrix.shape[0],
+                "n_genes": matrix.shape[1],
+                "median_total": median_total,
+                "source": json.dumps(source, sort_keys=True),
+                "source_digest": source.get("sha256", ""),
+                "digest": _digest(manifest),
+                "manifest": manifest,
+            }
+            write_elem(root, "uns", {"grndist": about})
+    except OSError as error:
+        raise StoreError(f"{path}: could not be written ({error.strerror or error}); nothing was changed there") from error
+
+
+def open_store(path: Path) -> Store:
+    """Open a store and check that every file of its manifest is there, whole and no other than listed.
+
+    Sizes are compared here; checksums are compared as chunks are read.
+
+    Raises:
+        StoreError: not a store, another format version, or a file missing, cut short or exchanged.
+    """
+    about = _about(path)
+    version = int(about.get("format_version", 0))
+    if version != FORMAT_VERSION:
+        raise StoreError(
+            f"{path}: store format version {version}, but this grndist reads version {FORMAT_VERSION}; "
+            "ingest the source again, or use the grndist that wrote it"
+        )
+    manifest = about.pop("manifest")
+    if _digest(manifest) != about["digest"]:
+        raise StoreError(f"{path}: the manifest does not match its own digest; ingest the source again")
+    _check_files(path, manifest)
+    group = zarr.open_group(path, mode="r")
+    names = tuple(str(name) for name in read_elem(group["var"]).index)
+    return Store(
+        path=path,
+        panel=GenePanel(names),
+        state=about["state"],
+        digest=str(about["digest"]),
+        median_total=float(about["median_total"]),
+        description=about,
+        indptr=np.asarray(group["X/indptr"][:]),
+    )
+
+
+def _about(path: Path) -> dict[str, Any]:
+    if not path.is_dir():
+        raise StoreError(f"{path}: no such store; make one with `grndist ingest SOURCE {path}`")
+    if not (path / "uns" / "grndist" / "zarr.json").is_file():
+        raise StoreError(f"{path} is not a grndist store (it has no uns/grndist); make one with `grndist ingest`")
+    try:
+        return {
+            name: value if isinstance(value, pd.DataFrame) else _plain(value)
+            for name, value in read_elem(zarr.open_group(path, mode="r")["uns/grndist"]).items()
+        }
+    except (ValueError, KeyError, RuntimeError, OSError) as error:
+        raise StoreError(f"{path}: its uns/grndist cannot be read ({error}); ingest the source again") from error
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic | np.ndarray) and np.ndim(value) == 0 else value
+
+
+def _check_files(path: Path, manifest: pd.DataFrame) -> None:
+    for key, size in zip(manifest["key"], manifest["bytes"], strict=True):
+        file = path / str(key)
+        if not file.is_file():
+            raise StoreError(f"{path}: {key} is missing; restore the store from a copy or ingest it again")
+        if file.stat().st_size != int(size):
+            raise StoreError(
+                f"{path}: {key} has {file.stat().st_size} bytes where {int(size)} were written; "
+                "restore the store from a copy or ingest it again"
+            )
+
+
+def _compact(matrix: sparse.csr_matrix, state: State) -> sparse.csr_matrix:
+    """Sorted columns, no stored zeros, the smallest fitting type."""
+    matrix = sparse.csr_matrix(matrix)
+    matrix.eliminate_zeros()
+    matrix.sort_indices()
+    if state != "counts":
+        matrix.data = matrix.data.astype(np.float32)
+        return matrix
+    largest = int(matrix.data.max(initial=0))
+    if largest >= 2**32:
+        raise StoreError(f"a count of {largest} does not fit 32 bits; are these counts?")
+    matrix.data = matrix.data.astype(np.uint16 if largest < 2**16 else np.uint32)
+    return matrix
+
+
+def _described(
+    matrix: sparse.csr_matrix, obs: pd.DataFrame, var: pd.DataFrame, state: State
+) -> tuple[float, pd.DataFrame, pd.DataFrame]:
+    """Median total, obs with totals and control flag, var with moments over all cells (population variance)."""
+    values = matrix.astype(np.float64)
+    totals = np.asarray(values.sum(axis=1)).ravel()
+    median_total = float(np.median(totals))
+    cells = _writable(obs)
+    cells["perturbation"] = pd.Categorical(obs["perturbation"].astype(str).to_numpy())
+    cells["is_control"] = (cells["perturbation"] == NON_TARGETING).to_numpy()
+    cells["total_counts"] = totals
+    cells["n_genes"] = np.diff(matrix.indptr).astype(np.int32)
+    genes = _writable(var)
+    genes["mean"], genes["variance"] = _moments(values)
+    genes["nnz"] = np.bincount(matrix.indices, minlength=matrix.shape[1]).astype(np.int64)
+    if state != "log1p":
+        scale = np.divide(median_total, totals, out=np.zeros_like(totals), where=totals > 0)
+        logged = sparse.diags(scale) @ values
+        logged.data = np.log1p(logged.data)
+        genes["log1p_mean"], genes["log1p_variance"] = _moments(sparse.csr_matrix(logged))
+    return median_total, cells, genes
+
+
+def _moments(values: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
+    mean = np.asarray(values.mean(axis=0)).ravel()
+    square = np.asarray(values.multiply(values).mean(axis=0)).ravel()
+    return mean, np.maximum(square - mean**2, 0.0)
+
+
+def _writable(table: pd.DataFrame) -> pd.DataFrame:
+    """A copy whose columns AnnData can write: text where a column mixes types."""
+    table = table.copy()
+    table.index = pd.Index(table.index.astype(str), name=None)
+    table.columns = [str(column) for column in table.columns]
+    for name in table.columns:
+        if table[name].dtype == object:
+            table[name] = pd.Categorical(table[name].map(str))
+    return table
+
+
+def _write_matrix(root: zarr.Group, matrix: sparse.csr_matrix) -> None:
+    group = root.create_group("X")
+    group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": list(matrix.shape)})
+    indices = matrix.indices.astype(np.uint16 if matrix.shape[1] <= 2**16 else np.uint32)
+    for name, values in (("data", matrix.data), ("indices", indices)):
+        _write_array(group, name, values, CHUNK, SHARD)
+    _write_array(group, "indptr", matrix.indptr.astype(np.int64), len(matrix.indptr), len(matrix.indptr))
+
+
+def _write_array(group: zarr.Group, name: str, values: np.ndarray, chunk: int, shard: int) -> None:
+    size = values.dtype.itemsize
+    array = group.create_array(
+        name,
+        shape=values.shape,
+        dtype=values.dtype,
+        chunks=(chunk,),
+        shards=(shard,) if shard > chunk else None,
+        compressors=[BloscCodec(cname="lz4", clevel=3, shuffle="shuffle", typesize=size), Crc32cCodec()],
+        config={"write_empty_chunks": True},
+        attributes={"encoding-type": "array", "encoding-version": "0.2.0"},
+    )
+    for start in range(0, len(values), shard):
+        array[start : start + shard] = values[start : start + shard]
+
+
+def _manifest(folder: Path) -> pd.DataFrame:
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return pd.DataFrame(
+        {
+            "key": [file.relative_to(folder).as_posix() for file in files],
+            "bytes": [file.stat().st_size for file in files],
+            "sha256": [_sha256(file) for file in files],
+        }
+    )
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _digest(manifest: pd.DataFrame) -> str:
+    """A digest of the whole data set: of every file's key and sha256, in order of the keys."""
+    lines = sorted(f"{key} {sha}" for key, sha in zip(manifest["key"], manifest["sha256"], strict=True))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

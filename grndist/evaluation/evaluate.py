@@ -1,0 +1,295 @@
+"""An edge list against a reference network: EPR and AUPRC of both lineages, beside chance and correlation.
+
+The candidates are the pairs that could have been right or wrong: both genes in the reference and in the panel, never a
+gene with itself. A candidate that the edge list lacks scores 0.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from io import StringIO
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float32, Shaped
+from rich.console import Console
+from rich.table import Table
+
+from grndist.errors import UserError
+from grndist.evaluation import ranking
+from grndist.evaluation.baselines import absolute_correlation, random_scores
+from grndist.evaluation.ranking import Mask, Score
+from grndist.evaluation.references import Reference
+from grndist.files import written_aside
+from grndist.genes import some
+from grndist.networks.edges import EdgeList
+
+RANDOM_DRAWS = 10
+NOTE = (
+    f"EPR and AUPRC ratio: 1 is chance; random is the mean of {RANDOM_DRAWS} rankings. "
+    "Compare rows of one lineage and universe only."
+)
+
+
+class EvaluationError(UserError):
+    """The edge list cannot be scored against this reference."""
+
+
+@dataclass(frozen=True)
+class Expression:
+    """What the correlation baseline is computed from: blocks of cells x genes, in the state a model would see."""
+
+    genes: tuple[str, ...]
+    blocks: Callable[[], Iterable[Float32[np.ndarray, "cells genes"]]]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was compared, and what was left out of it."""
+
+    reference: str
+    reference_edges: int  # unique, without self-edges
+    dropped_self: int
+    dropped_duplicates: int
+    outside_panel: int  # reference edges with a gene that is not in the panel
+    panel_genes: int
+    listed_edges: int
+    random_draws: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One row of `table` per lineage and method.
+
+    Columns: method, lineage, universe (which pairs are candidates), k (true edges among the candidates), candidates,
+    covered (share of candidates that the method scores; the others count as 0), EPR, AUPRC, AUPRC ratio, and, if
+    network and reference have signs, sign agreement: the share of the true edges in the top k with the right sign.
+    """
+
+    table: pd.DataFrame
+    counts: Counts
+
+    def to_json(self) -> str:
+        """Everything, with numbers in full precision; a value that does not apply is null."""
+        rows = self.table.astype(object).where(self.table.notna(), None).to_dict(orient="records")
+        return json.dumps({**asdict(self.counts), "scores": rows}, indent=2, allow_nan=False) + "\n"
+
+    def write(self, path: Path, overwrite: bool = False) -> None:
+        """Write `to_json` to `path`, whole or not at all.
+
+        Raises:
+            UserError: `path` does not end in .json, or exists and `overwrite` is false.
+        """
+        if path.suffix.lower() != ".json":
+            raise EvaluationError(f"{path}: scores are written as JSON; give a name that ends in .json")
+        with written_aside(path, overwrite) as aside:
+            aside.write_text(self.to_json(), encoding="utf-8")
+
+    def render(self, width: int = 120) -> str:
+        """The table as text for a terminal of `width` columns."""
+        shown = Table()
+        for column in self.table.columns:
+            shown.add_column(column, justify="left" if self.table[column].dtype == object else "right")
+        for row in self.table.itertuples(index=False):
+            shown.add_row(*map(_shown, row))
+        text = StringIO()
+        Console(file=text, width=width).print(shown)
+        return f"{self._heading()}\n{text.getvalue()}{NOTE}\n"
+
+    def _heading(self) -> str:
+        counts = self.counts
+        used = counts.reference_edges - counts.outside_panel
+        return (
+            f"{counts.reference}: {used} of {counts.reference_edges} edges have both genes in the panel of "
+            f"{counts.panel_genes} ({counts.dropped_self} self-edges and {counts.dropped_duplicates} duplicates dropped)"
+        )
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.3f}"
+    return str(value)
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """One family of definitions."""
+
+    name: str
+    top: Callable[[Score, int], Mask]
+    early_precision: Callable[[Score, Mask], float]
+    area: Callable[[Score, Mask], float]
+
+    def measure(self, score: Score, is_true: Mask) -> dict[str, float]:
+        """EPR, AUPRC and AUPRC ratio of one ranking of the candidates."""
+        early, area = self.early_precision(score, is_true), self.area(score, is_true)
+        over_chance = ranking.ratio_to_chance
+        return {"EPR": over_chance(early, is_true), "AUPRC": area, "AUPRC ratio": over_chance(area, is_true)}
+
+
+DAZZLE = Lineage("DAZZLE", ranking.dazzle_top, ranking.dazzle_early_precision, ranking.dazzle_average_precision)
+BEELINE = Lineage("BEELINE", ranking.beeline_top, ranking.beeline_early_precision, ranking.beeline_auprc)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Every ordered pair of one of `regulators` and another one of `genes`; vectors over them are row by row."""
+
+    universe: str
+    regulators: pd.Index
+    genes: pd.Index
+    allowed: Bool[np.ndarray, "regulators targets"]  # not a gene with itself
+
+    def place(self, pairs: pd.DataFrame, values: Shaped[np.ndarray, " pairs"]) -> Shaped[np.ndarray, " edges"]:
+        """The value of every candidate, 0 where `pairs` lacks it."""
+        rows, columns, inside = self._locate(pairs)
+        dense = np.zeros(self.allowed.shape, dtype=values.dtype)
+        dense[rows[inside], columns[inside]] = values[inside]
+        return dense[self.allowed]
+
+    def count(self, pairs: pd.DataFrame) -> int:
+        """How many of the candidates `pairs` has."""
+        return int(self._locate(pairs)[2].sum())
+
+    def _locate(self, pairs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        rows, columns = self.regulators.get_indexer(pairs["regulator"]), self.genes.get_indexer(pairs["target"])
+        return rows, columns, (rows >= 0) & (columns >= 0)
+
+
+def candidates_of(regulators: Iterable[str], genes: Iterable[str], universe: str) -> Candidates:
+    """All pairs of `regulators` x `genes` but self, in alphabetical order."""
+    rows, columns = pd.Index(sorted(set(regulators)), dtype=object), pd.Index(sorted(set(genes)), dtype=object)
+    return Candidates(universe, rows, columns, rows.to_numpy()[:, None] != columns.to_numpy())
+
+
+def evaluate(
+    edges: EdgeList, reference: Reference, expression: Expression | None, all_pairs: bool, seed: int
+) -> Scores:
+    """Score `edges`, chance and (with `expression`) absolute correlation in every definition.
+
+    The panel is the genes of `expression`, else `edges.genes`, else the genes named in the edge list. Reference edges
+    with a gene outside it are dropped and counted. Candidates:
+
+    - DAZZLE: TF x ALL, with TF the first genes and ALL all genes of the reference as given, both in the panel.
+    - BEELINE: the same of the reference edges left in the panel (its `tf_edges`) where the reference names regulators;
+      with `all_pairs`, or where it does not, all ordered pairs of their genes. Pairs with other genes are no
+      candidates; the all-pairs EPR of BEELINE's code v1.1.0 lets a network lose by them.
+
+    Chance is the mean of `RANDOM_DRAWS` uniform rankings of the candidates.
+
+    Raises:
+        EvaluationError: edges and reference share no gene, no reference edge is left in the panel, all candidates are
+            true, or the list has fewer candidates than k.
+    """
+    _refuse_foreign_genes(edges, reference)
+    panel = set((expression.genes if expression else edges.genes) or _names(edges.table))
+    true = _within(panel, reference)
+    correlation = _correlation(expression, _names(reference.table)) if expression else None
+    rows = []
+    for lineage, candidates in _definitions(reference, true, panel, all_pairs):
+        is_true = candidates.place(true, np.ones(len(true), dtype=bool))
+        _refuse_unscorable(edges, candidates, is_true, reference)
+        scores = {
+            "network": _network(lineage, candidates, is_true, edges, true),
+            "random": _random(lineage, is_true, seed),
+        }
+        if correlation is not None:
+            score = correlation.loc[candidates.regulators, candidates.genes].to_numpy()[candidates.allowed]
+            scores["absolute correlation"] = lineage.measure(score, is_true)
+        sizes = {"k": int(is_true.sum()), "candidates": len(is_true)}
+        for method, measured in scores.items():
+            where = {"method": method, "lineage": lineage.name, "universe": candidates.universe}
+            rows.append({**where, **sizes, "covered": 1.0, **measured})
+    return Scores(pd.DataFrame(rows), _counts(edges, reference, len(true), len(panel), seed))
+
+
+def _definitions(
+    reference: Reference, true: pd.DataFrame, panel: set[str], all_pairs: bool
+) -> list[tuple[Lineage, Candidates]]:
+    given, names = reference.table, _names(true)
+    dazzle = candidates_of(panel & set(given["regulator"]), panel & _names(given), "TF x genes")
+    if reference.names_regulators and not all_pairs:
+        return [(DAZZLE, dazzle), (BEELINE, candidates_of(true["regulator"], names, "TF x genes"))]
+    return [(DAZZLE, dazzle), (BEELINE, candidates_of(names, names, "all pairs"))]
+
+
+def _network(
+    lineage: Lineage, candidates: Candidates, is_true: Mask, edges: EdgeList, true: pd.DataFrame
+) -> dict[str, float]:
+    weights = candidates.place(edges.table, edges.table["weight"].to_numpy())
+    measured = lineage.measure(np.abs(weights), is_true)
+    measured["covered"] = candidates.count(edges.table) / len(is_true)
+    if edges.signed and "sign" in true:
+        signs = candidates.place(true, true["sign"].to_numpy())
+        found = lineage.top(np.abs(weights), int(is_true.sum())) & (signs != 0)
+        measured["sign agreement"] = float(np.mean(np.sign(weights) == signs, where=found)) if found.any() else math.nan
+    return measured
+
+
+def _random(lineage: Lineage, is_true: Mask, seed: int) -> dict[str, float]:
+    draws = [lineage.measure(random_scores(len(is_true), seed, draw), is_true) for draw in range(RANDOM_DRAWS)]
+    return {measure: float(np.mean([draw[measure] for draw in draws])) for measure in draws[0]}
+
+
+def _correlation(expression: Expression, names: set[str]) -> pd.DataFrame:
+    """Absolute correlation among those of `names` that the expression has."""
+    columns = [column for column, gene in enumerate(expression.genes) if gene in names]
+    genes = [expression.genes[column] for column in columns]
+    matrix = absolute_correlation(block[:, columns] for block in expression.blocks())
+    return pd.DataFrame(matrix, index=genes, columns=genes)
+
+
+def _within(panel: set[str], reference: Reference) -> pd.DataFrame:
+    """The reference edges with both genes in the panel."""
+    table = reference.table
+    true = table[table["regulator"].isin(panel) & table["target"].isin(panel)]
+    if true.empty:
+        raise EvaluationError(
+            f"{reference.path}: none of its {len(reference)} edges has both genes among the {len(panel)} genes of the "
+            f"panel ({some(sorted(panel))}); use a reference for these genes"
+        )
+    return true
+
+
+def _refuse_foreign_genes(edges: EdgeList, reference: Reference) -> None:
+    ours, theirs = _names(edges.table), _names(reference.table)
+    if ours.isdisjoint(theirs):
+        raise EvaluationError(
+            f"{reference.path} shares no gene with the edge list: it names {some(sorted(theirs))}, the edge list "
+            f"{some(sorted(ours))}; use the same identifiers (symbols or Ensembl, same case) in both"
+        )
+
+
+def _refuse_unscorable(edges: EdgeList, candidates: Candidates, is_true: Mask, reference: Reference) -> None:
+    k, listed = int(is_true.sum()), candidates.count(edges.table)
+    if is_true.all():
+        raise EvaluationError(
+            f"{reference.path} is complete: all {k} candidate edges ({candidates.universe}) are true, so every ranking "
+            "scores the same; use a reference that leaves some pairs out"
+        )
+    if listed < k:
+        raise EvaluationError(
+            f"the edge list has {listed} of the {len(is_true)} candidate edges ({candidates.universe}), but {k} are "
+            f"true in {reference.path} and its top {k} are needed; list more edges: grndist infer RUN --all"
+        )
+
+
+def _counts(edges: EdgeList, reference: Reference, used: int, panel_genes: int, seed: int) -> Counts:
+    return Counts(
+        reference=str(reference.path),
+        reference_edges=len(reference),
+        dropped_self=reference.dropped_self,
+        dropped_duplicates=reference.dropped_duplicates,
+        outside_panel=len(reference) - used,
+        panel_genes=panel_genes,
+        listed_edges=len(edges),
+        random_draws=RANDOM_DRAWS,
+        seed=seed,
+    )
+
+
+def _names(table: pd.DataFrame) -> set[str]:
+    return set(table["regulator"]) | set(table["target"])

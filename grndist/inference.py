@@ -1,0 +1,117 @@
+"""From a checkpoint to an edge list, in blocks of rows: the whole adjacency is never held."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from pydantic import TypeAdapter
+
+from grndist import models
+from grndist.errors import UserError
+from grndist.networks.edges import EdgeList, edge_list
+from grndist.progress import track
+from grndist.training import checkpoint
+
+ROWS = 256  # regulators whose row is held at a time
+
+
+class InferenceError(UserError):
+    """The edges asked for are not to be had."""
+
+
+@dataclass(frozen=True)
+class _Edges:
+    """Edges by panel column, in order of regulator, then target."""
+
+    regulators: Int64[np.ndarray, " edges"]
+    targets: Int64[np.ndarray, " edges"]
+    weights: Float[np.ndarray, " edges"]
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def keep(self, chosen: np.ndarray) -> "_Edges":
+        return _Edges(self.regulators[chosen], self.targets[chosen], self.weights[chosen])
+
+
+def edges_of_run(folder: Path, k: int | None = None, threshold: float | None = None) -> EdgeList:
+    """The network of the newest checkpoint of a run directory; see `edges_of_checkpoint`.
+
+    Raises:
+        UserError: not a run directory, or no checkpoint yet.
+    """
+    if not (folder / "config.yaml").is_file():
+        raise InferenceError(f"{folder} is not a run directory (it has no config.yaml); give one that `grndist train` made")
+    return edges_of_checkpoint(checkpoint.latest(folder / "checkpoints"), k, threshold, {"run": str(folder.absolute())})
+
+
+def edges_of_checkpoint(
+    folder: Path, k: int | None = None, threshold: float | None = None, origin: dict[str, str] | None = None
+) -> EdgeList:
+    """The edges with the largest |weight|: the top `k`, those of at least `threshold`, or all that are not 0.
+
+    Edges tied with the k-th are taken in panel order (regulator, then target), so that exactly k are returned.
+
+    Raises:
+        InferenceError: more edges are asked for than there are, or none reaches the threshold.
+        CheckpointError: the checkpoint is damaged.
+    """
+    about = checkpoint.describe(folder)
+    model = _load(folder, about)
+    edges = _Edges(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+    for block in _row_blocks(model, len(about.genes)):
+        edges = _joined(edges, block if threshold is None else block.keep(np.abs(block.weights) >= threshold))
+        edges = edges if k is None else _top(edges, k)
+    _check_number(folder, len(edges), k, threshold)
+    names = np.array(about.genes, dtype=object)
+    source = {"checkpoint": folder.name, "store_digest": about.store_digest, "model": about.config["model"]["kind"]}
+    return edge_list(
+        names[edges.regulators], names[edges.targets], edges.weights, about.genes, model.signed, source | (origin or {})
+    )
+
+
+def _load(folder: Path, about: checkpoint.Description) -> models.CaTran | models.GRNVAE:
+    config = TypeAdapter(models.ModelConfig).validate_python(about.config["model"])
+    size = len(about.genes)
+    model = models.build(config, size, lambda: (np.zeros(size), np.ones(size)), seed=0)
+    model.load_state_dict(checkpoint.load_weights(folder))
+    return model.eval()
+
+
+def _row_blocks(model: models.Model, n_genes: int) -> Iterator[_Edges]:
+    starts = range(0, n_genes, ROWS)
+    for start in track(starts, "infer", len(starts)):
+        rows = torch.arange(start, min(start + ROWS, n_genes))
+        weights = model.adjacency(rows).numpy()
+        row, target = np.nonzero(weights)
+        yield _Edges(row + start, target, weights[row, target])
+
+
+def _joined(first: _Edges, second: _Edges) -> _Edges:
+    return _Edges(
+        np.concatenate([first.regulators, second.regulators]),
+        np.concatenate([first.targets, second.targets]),
+        np.concatenate([first.weights, second.weights]),
+    )
+
+
+def _top(edges: _Edges, k: int) -> _Edges:
+    """The k strongest; among those tied with the k-th, the first."""
+    if len(edges) <= k:
+        return edges
+    strength = np.abs(edges.weights)
+    least = np.partition(strength, -k)[-k]
+    tied = np.flatnonzero(strength == least)
+    chosen = strength > least
+    chosen[tied[: k - np.count_nonzero(chosen)]] = True
+    return edges.keep(chosen)
+
+
+def _check_number(folder: Path, found: int, k: int | None, threshold: float | None) -> None:
+    if k is not None and found < k:
+        raise InferenceError(f"{folder}: {k} edges were asked for but the network has only {found}; ask for -k {found} or --all")
+    if threshold is not None and found == 0:
+        raise InferenceError(f"{folder}: no edge has a |weight| of at least {threshold}; lower --threshold, or use -k")

@@ -1,0 +1,162 @@
+"""Checkpoints: a directory with weights and optimiser state (safetensors) and a JSON that describes both.
+
+    step-00000120/weights.safetensors, optimizer.safetensors, checkpoint.json
+
+No pickle. Written aside and renamed, so a checkpoint is whole or not there.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from grndist.errors import UserError
+from grndist.files import remove, written_aside
+from grndist.genes import some
+from grndist.training.loop import State
+
+FORMAT_VERSION = 1
+KEPT = 2
+
+
+class CheckpointError(UserError):
+    """A checkpoint is missing, damaged, or belongs to other data."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a checkpoint says of itself."""
+
+    step: int
+    config: dict[str, Any]  # the resolved run
+    genes: list[str]  # the panel, in column order
+    store_digest: str
+    format_version: int = FORMAT_VERSION
+
+
+def save(folder: Path, state: State, description: Description) -> Path:
+    """Write the checkpoint of `state.step` below `folder`, keep the last two, return its path."""
+    path = folder / f"step-{state.step:08d}"
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors, scalars = _flatten(state.optimizers.state_dict())
+    try:
+        with written_aside(path, overwrite=True) as aside:
+            aside.mkdir()
+            save_file({name: value.contiguous() for name, value in state.model.state_dict().items()}, aside / "weights.safetensors")
+            save_file(tensors, aside / "optimizer.safetensors")
+            about = asdict(description) | {"optimizer": scalars}
+            (aside / "checkpoint.json").write_text(json.dumps(about, indent=1))
+    except OSError as error:
+        raise CheckpointError(f"{path}: could not be written ({error.strerror or error}); free some space and --resume") from error
+    for old in checkpoints(folder)[:-KEPT]:
+        remove(old)
+    return path
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """All checkpoints below `folder`, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if (path / "checkpoint.json").is_file())
+
+
+def latest(folder: Path) -> Path:
+    """The newest checkpoint below `folder`.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    found = checkpoints(folder)
+    if not found:
+        raise CheckpointError(f"{folder}: no checkpoint here yet; train the run first")
+    return found[-1]
+
+
+def describe(path: Path) -> Description:
+    """Read what a checkpoint says of itself.
+
+    Raises:
+        CheckpointError: it is damaged, or of an unknown format version.
+    """
+    try:
+        about = json.loads((path / "checkpoint.json").read_text())
+        about.pop("optimizer", None)
+        version = about.get("format_version")
+        if version != FORMAT_VERSION:
+            raise CheckpointError(
+                f"{path}: checkpoint format version {version}, but this grndist reads version {FORMAT_VERSION}; train again"
+            )
+        return Description(**about)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is not a whole checkpoint ({error}); delete it and --resume from the one before") from error
+
+
+def check_panel(path: Path, description: Description, genes: Sequence[str]) -> None:
+    """Raise unless the checkpoint was trained on exactly these genes in this order."""
+    if list(genes) == description.genes:
+        return
+    known, given = set(description.genes), set(genes)
+    raise CheckpointError(
+        f"{path} belongs to another gene panel: it has {len(known)} genes, the store {len(given)}; "
+        f"only in the checkpoint: {some(sorted(known - given)) or 'none'}; only in the store: "
+        f"{some(sorted(given - known)) or 'none'}{'' if known != given else ' (the order differs)'}; "
+        "train anew on this store, or give the store it was trained on"
+    )
+
+
+def load_weights(path: Path) -> dict[str, Tensor]:
+    """The model's state dict.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    return _load(path / "weights.safetensors")
+
+
+def restore(path: Path, state: State) -> None:
+    """Bring `state` to where the checkpoint was saved, bit for bit."""
+    state.model.load_state_dict(load_weights(path))
+    scalars = json.loads((path / "checkpoint.json").read_text())["optimizer"]
+    state.optimizers.load_state_dict(_unflatten(_load(path / "optimizer.safetensors"), scalars))
+    state.step = describe(path).step
+
+
+def _load(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{file} cannot be read ({error}); delete {file.parent} and --resume from the one before") from error
+
+
+def _flatten(states: dict[str, dict[str, Any]]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Split optimiser states into tensors, named group/parameter/key, and everything else."""
+    tensors: dict[str, Tensor] = {}
+    scalars: dict[str, Any] = {}
+    for group, state in states.items():
+        numbers: dict[str, dict[str, Any]] = {}
+        for index, values in state["state"].items():
+            for key, value in values.items():
+                if isinstance(value, torch.Tensor):
+                    tensors[f"{group}/{index}/{key}"] = value.contiguous()
+                else:
+                    numbers.setdefault(str(index), {})[key] = value
+        scalars[group] = {"param_groups": state["param_groups"], "numbers": numbers}
+    return tensors, scalars
+
+
+def _unflatten(tensors: dict[str, Tensor], scalars: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    states: dict[str, dict[str, Any]] = {
+        group: {
+            "param_groups": rest["param_groups"],
+            "state": {int(index): dict(values) for index, values in rest["numbers"].items()},
+        }
+        for group, rest in scalars.items()
+    }
+    for name, value in tensors.items():
+        group, index, key = name.split("/")
+        states[group]["state"].setdefault(int(index), {})[key] = value
+    return states

@@ -1,0 +1,74 @@
+"""What every model promises, checked over the union of model kinds."""
+
+import numpy as np
+import pytest
+import torch
+
+from grndist import models
+from tests.models.batches import batch_of
+
+N_GENES = 12
+VARIANTS = {
+    "catran": {"kind": "catran", "embedding": 4, "embedding_std": 0.3, "linear_std": 0.3},
+    "catran_submission": {
+        "kind": "catran", "embedding": 4, "projection": False, "attention": "sigmoid", "input_layers": 1,
+        "aggregations": 11, "output_layers": 1, "embedding_std": 0.3, "linear_std": 0.3, "edges": "undirected",
+    },
+    "grn_vae": {"kind": "grn_vae", "sparse_delay": 0},
+    "dazzle": {"kind": "grn_vae", "sparse_delay": 0, "classifier_weight": 0.5, "augment_adjacency_epochs": True},
+}  # fmt: skip
+GENES = [1, 2, 5, 6, 9]
+
+
+@pytest.fixture(params=VARIANTS)
+def model(request: pytest.FixtureRequest):
+    return build(request.param)
+
+
+def build(name: str, seed: int = 0):
+    settings = VARIANTS[name]
+    config = models.CONFIGS[settings["kind"]].model_validate(settings)
+    return models.build(config, N_GENES, lambda: (np.full(N_GENES, 0.3), np.full(N_GENES, 0.8)), seed)
+
+
+def test_every_kind_has_a_variant_here():
+    assert {settings["kind"] for settings in VARIANTS.values()} == set(models.CONFIGS)
+
+
+def test_losses_are_finite_named_scalars(model):
+    terms = model(batch_of(30, GENES))
+    assert len(terms) >= 2
+    assert all(value.ndim == 0 and torch.isfinite(value) for value in terms.values())
+
+
+def test_no_gene_regulates_itself_and_rows_are_regulators(model):
+    every = model.adjacency(torch.arange(N_GENES))
+    assert every.shape == (N_GENES, N_GENES)
+    assert (every.diagonal() == 0).all()
+    assert torch.equal(model.adjacency(torch.tensor([4, 2])), every[[4, 2]])
+    assert model.signed or (every >= 0).all()
+
+
+def test_only_the_subsets_genes_get_a_gradient(model):
+    sum(model(batch_of(30, GENES)).values()).backward()
+    others = [gene for gene in range(N_GENES) if gene not in GENES]
+    per_gene = model.embedding if hasattr(model, "embedding") else model.weight
+    assert per_gene.grad[GENES].abs().sum() > 0
+    assert (per_gene.grad[others] == 0).all()
+    if per_gene.shape[1] == N_GENES:
+        assert (per_gene.grad[:, others] == 0).all()
+
+
+def test_same_seed_same_bits(model, request: pytest.FixtureRequest):
+    name = request.node.callspec.params["model"]
+    same, other = build(name), build(name, seed=1)
+    batch = batch_of(30, GENES)
+    assert all(torch.equal(value, same.state_dict()[key]) for key, value in model.state_dict().items())
+    assert any(not torch.equal(value, other.state_dict()[key]) for key, value in model.state_dict().items())
+    first, second = model(batch), same(batch)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_groups_hold_every_trainable_parameter_once(model):
+    grouped = [id(p) for group in model.parameter_groups().values() for p in group]
+    assert sorted(grouped) == sorted(id(p) for p in model.parameters() if p.requires_grad)
