@@ -34,7 +34,9 @@ def simulate(
     genes: Annotated[int, typer.Option(help="number of genes")] = 200,
     regulators: Annotated[int, typer.Option(help="genes that regulate others")] = 40,
     perturbed_share: Annotated[float, typer.Option(help="share of the regulators that are perturbed")] = 0.5,
-    decoy_share: Annotated[float, typer.Option(help="perturbed genes that regulate nothing, per perturbed regulator")] = 0.5,
+    decoy_share: Annotated[
+        float, typer.Option(help="perturbed genes that regulate nothing, per perturbed regulator")
+    ] = 0.5,
     control_share: Annotated[float, typer.Option(help="share of control cells")] = 0.3,
     difficulty: Annotated[str, typer.Option(help="easy, realistic or hard")] = "realistic",
     seed: Annotated[int, typer.Option(help="same seed, same file")] = 0,
@@ -42,11 +44,10 @@ def simulate(
 ) -> None:
     """Make a Perturb-seq data set with a known network (docs/simulator.md has the equations)."""
     from grndist.config import validate
-    from grndist.data.simulate import SimulationConfig, write_simulation
+    from grndist.data.simulate import SimulationConfig, check_output, write_simulation
     from grndist.data.simulate import simulate as run
-    from grndist.files import refuse_existing
 
-    refuse_existing(out, overwrite)
+    check_output(out, overwrite)
     settings = {
         "cells": cells, "genes": genes, "regulators": regulators, "perturbed_share": perturbed_share,
         "decoy_share": decoy_share, "control_share": control_share, "difficulty": difficulty, "seed": seed,
@@ -63,15 +64,25 @@ def simulate(
 def ingest(
     source: Annotated[Path, typer.Argument(help="h5ad, 10x folder or h5, CSV or TSV (.gz)")],
     store: Annotated[Path, typer.Argument(help="the Zarr store to write")],
-    layer: Annotated[str, typer.Option(help="h5ad: take this layer instead of X")] = "",
+    layer: Annotated[str | None, typer.Option(help="h5ad: take this layer instead of X")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="h5ad: take .raw instead of X")] = False,
     genes_in_rows: Annotated[bool, typer.Option("--genes-in-rows", help="CSV/TSV: rows are genes")] = False,
     cells_in_rows: Annotated[bool, typer.Option("--cells-in-rows", help="CSV/TSV: rows are cells")] = False,
-    gene_column: Annotated[str, typer.Option(help="column of var that names the genes, e.g. where labels are symbols")] = "",
-    make_genes_unique: Annotated[bool, typer.Option("--make-genes-unique", help="suffix repeated gene names with -1, -2")] = False,
-    perturbation_column: Annotated[str, typer.Option(help="column of obs; found by itself under common names")] = "",
-    control: Annotated[str, typer.Option(help="label of control cells; found by itself under common names")] = "",
-    where: Annotated[str, typer.Option(help="keep cells for which this holds, e.g. 'grna_max_frac > 0.9'")] = "",
+    gene_column: Annotated[
+        str | None, typer.Option(help="column of var that names the genes, e.g. where labels are symbols")
+    ] = None,
+    make_genes_unique: Annotated[
+        bool, typer.Option("--make-genes-unique", help="suffix repeated gene names with -1, -2")
+    ] = False,
+    perturbation_column: Annotated[
+        str | None, typer.Option(help="column of obs; found by itself under common names")
+    ] = None,
+    control: Annotated[
+        str | None, typer.Option(help="label of control cells; found by itself under common names")
+    ] = None,
+    where: Annotated[
+        str | None, typer.Option(help="keep cells for which this holds, e.g. 'grna_max_frac > 0.9'")
+    ] = None,
     cells_table: Annotated[Path | None, typer.Option(help="CSV/TSV with a row per cell, joined to obs by name")] = None,
     state: Annotated[str, typer.Option(help="what the values are: auto, counts, log1p or continuous")] = "auto",
     shuffle_seed: Annotated[int, typer.Option(help="of the order of cells in the store")] = 0,
@@ -85,7 +96,7 @@ def ingest(
 
     if genes_in_rows and cells_in_rows:
         raise UserError("give --genes-in-rows or --cells-in-rows, not both")
-    orientation = "genes_in_rows" if genes_in_rows else "cells_in_rows" if cells_in_rows else "unsaid"
+    orientation = "genes_in_rows" if genes_in_rows else "cells_in_rows" if cells_in_rows else None
     settings = {
         "layer": layer, "raw": raw, "orientation": orientation, "gene_column": gene_column,
         "make_genes_unique": make_genes_unique, "perturbation_column": perturbation_column, "control": control,
@@ -117,10 +128,16 @@ def train(
 @app.command()
 def infer(
     run: Annotated[Path, typer.Argument(help="a run directory")],
-    k: Annotated[int | None, typer.Option("-k", min=1, help="the k strongest edges (1000 if nothing else is said)")] = None,
+    k: Annotated[
+        int | None, typer.Option("-k", min=1, help="the k strongest edges (1000 if nothing else is said)")
+    ] = None,
     threshold: Annotated[float | None, typer.Option(min=0, help="edges of at least this |weight|")] = None,
-    every: Annotated[bool, typer.Option("--all", help="every edge, which scoring against a large network needs")] = False,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="parquet, tsv or csv; RUN/edges.parquet if not given")] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="every edge, which scoring against a large network needs")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="parquet, tsv or csv; RUN/edges.parquet if not given")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write the network of a run as a sorted edge list."""
@@ -139,7 +156,7 @@ def infer(
     with tracked(run) as tracker:
         tracker.log_file(path, "edges")
     print(f"{path}: {len(edges)} edges, {'signed' if edges.signed else 'without signs'}, strongest:")
-    print(edges.table.head(5).to_string(index=False))
+    print(edges.table.head(5).to_string(index=False, float_format="{:.6g}".format))
     print(f"\nnext: grndist evaluate {path} --reference NETWORK.tsv")
 
 
@@ -154,18 +171,26 @@ def evaluate(
     overwrite: Overwrite = False,
 ) -> None:
     """Score an edge list against a reference network, beside baselines."""
+    from grndist.data.store import open_store
     from grndist.evaluation.evaluate import evaluate as run
+    from grndist.evaluation.evaluate import expression_of
     from grndist.evaluation.references import read_reference
     from grndist.files import refuse_existing
     from grndist.networks.io import read_edges
+    from grndist.runs import tracked
 
     path = out or edges.with_name(f"{edges.name.split('.')[0]}.{reference.name.split('.')[0]}.scores.json")
     refuse_existing(path, overwrite)
     network = read_edges(edges)
-    scores = run(network, read_reference(reference), _expression(store), all_pairs, seed)
+    expression = None if store is None else expression_of(open_store(store))
+    scores = run(network, read_reference(reference), expression, all_pairs, seed)
     scores.write(path, overwrite)
-    print(scores.render())
-    print(f"\n{path}")
+    print(scores.render(), end="")
+    print(f"scores: {path}")
+    folder = Path(network.origin.get("run", ""))
+    if (folder / "tracking.json").is_file():
+        with tracked(folder) as tracker:
+            tracker.log_scores(scores.flat())
 
 
 def entry() -> None:

@@ -20,8 +20,6 @@ def written_aside(path: Path, overwrite: bool = False) -> Iterator[Path]:
         UserError: `path` exists and `overwrite` is false, or its parent folder is missing.
     """
     refuse_existing(path, overwrite)
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: the folder {path.parent} does not exist; create it first or choose another place")
     aside = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         yield aside
@@ -32,9 +30,11 @@ def written_aside(path: Path, overwrite: bool = False) -> Iterator[Path]:
 
 
 def refuse_existing(path: Path, overwrite: bool = False) -> None:
-    """Raise unless `path` is free or may be overwritten."""
+    """Raise unless `path` is free or may be overwritten, in a folder that exists; call it before long work."""
     if not overwrite and (path.exists() or path.is_symlink()):
         raise UserError(f"{path} exists already; pass --overwrite to replace it, or choose another name")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: the folder {path.parent} does not exist; create it first or choose another place")
 
 
 def remove(path: Path) -> None:

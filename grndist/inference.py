@@ -44,7 +44,9 @@ def edges_of_run(folder: Path, k: int | None = None, threshold: float | None = N
         UserError: not a run directory, or no checkpoint yet.
     """
     if not (folder / "config.yaml").is_file():
-        raise InferenceError(f"{folder} is not a run directory (it has no config.yaml); give one that `grndist train` made")
+        raise InferenceError(
+            f"{folder} is not a run directory (it has no config.yaml); give one that `grndist train` made"
+        )
     return edges_of_checkpoint(checkpoint.latest(folder / "checkpoints"), k, threshold, {"run": str(folder.absolute())})
 
 
@@ -112,6 +114,8 @@ def _top(edges: _Edges, k: int) -> _Edges:
 
 def _check_number(folder: Path, found: int, k: int | None, threshold: float | None) -> None:
     if k is not None and found < k:
-        raise InferenceError(f"{folder}: {k} edges were asked for but the network has only {found}; ask for -k {found} or --all")
+        raise InferenceError(
+            f"{folder}: {k} edges were asked for but the network has only {found}; ask for -k {found} or --all"
+        )
     if threshold is not None and found == 0:
         raise InferenceError(f"{folder}: no edge has a |weight| of at least {threshold}; lower --threshold, or use -k")

@@ -17,7 +17,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -37,7 +37,7 @@ from grndist.files import remove, written_aside
 from grndist.genes import CONTROL
 from grndist.optim import OptimizerConfig, Optimizers
 from grndist.progress import bar
-from grndist.tracking import Tracker, TrackingConfig, open_tracker
+from grndist.tracking import Status, Tracker, TrackingConfig, open_tracker
 from grndist.training import checkpoint
 from grndist.training.loop import State, train
 
@@ -154,18 +154,9 @@ def train_run(config: RunConfig, resume: bool = False, overwrite: bool = False) 
         state, loader = _build(config, store)
         if start is not None:
             checkpoint.restore(start, state)
-        run_id = _tracked_id(folder)
-        tracker = open_tracker(config.tracking, config.runs, config.name, run_id)
-        status = "FAILED"
-        try:
+        with _tracking(folder, config, store) as tracker:
             summary = _train(folder, config, store, state, loader, tracker)
-            status = "FINISHED"
-        except Interrupted:
-            status = "KILLED"
-            raise
-        finally:
-            tracker.close(status)
-        return summary
+        return replace(summary, tracking=tracker.where())
 
 
 def _build(config: RunConfig, store: Store) -> tuple[State, Loader]:
@@ -186,12 +177,9 @@ def _build(config: RunConfig, store: Store) -> tuple[State, Loader]:
     return state, Loader(store, plan, config.expression)
 
 
-def _train(
-    folder: Path, config: RunConfig, store: Store, state: State, loader: Loader, tracker: Tracker
-) -> RunSummary:
+def _train(folder: Path, config: RunConfig, store: Store, state: State, loader: Loader, tracker: Tracker) -> RunSummary:
     steps = config.training.epochs * loader.plan.steps_per_epoch
     first, started = state.step, time.monotonic()
-    _start_tracking(folder, config, store, tracker)
     last: dict[str, float] = {}
     cells = 0
     with _stop_signals() as stopped, _metrics(folder, first) as write, _training_bar(first, steps) as show:
@@ -223,8 +211,8 @@ def _train(
         train(state, loader.batch_at, steps, on_step)
         final = save() if state.step > first else checkpoint.latest(folder / "checkpoints")
     seconds = time.monotonic() - started
-    tracker.log_model({"checkpoint": final})
-    return RunSummary(folder, final, state.step, seconds, cells / max(seconds, 1e-9), last, tracker.where())
+    tracker.log_model({name: final / name for name in ("weights.safetensors", "checkpoint.json")})
+    return RunSummary(folder, final, state.step, seconds, cells / max(seconds, 1e-9), last)
 
 
 def _check_controls(config: RunConfig, store: Store) -> None:
@@ -364,25 +352,40 @@ def _training_bar(first: int, steps: int) -> Iterator[Callable[[float, float], N
         yield lambda loss, rate: progress.update(task, advance=1, loss=loss, rate=rate)
 
 
-def _tracked_id(folder: Path) -> str:
+@contextmanager
+def _tracking(folder: Path, config: RunConfig, store: Store) -> Iterator[Tracker]:
+    """Log the run to the place of its config; tracking.json remembers where, and how the run ended."""
     file = folder / "tracking.json"
-    return str(json.loads(file.read_text())["run_id"]) if file.is_file() else ""
+    run_id = json.loads(file.read_text())["run_id"] if file.is_file() else ""
+    tracker = open_tracker(config.tracking, config.runs, config.name, run_id)
 
+    def remember(status: Status | Literal["RUNNING"]) -> None:
+        with written_aside(file, overwrite=True) as aside:
+            about = {"run_id": tracker.run_id, "status": status, "config": config.tracking.model_dump(mode="json")}
+            aside.write_text(json.dumps(about, indent=1))
 
-def _start_tracking(folder: Path, config: RunConfig, store: Store, tracker: Tracker) -> None:
-    with written_aside(folder / "tracking.json", overwrite=True) as aside:
-        aside.write_text(json.dumps({"run_id": tracker.run_id, "config": config.tracking.model_dump(mode="json")}))
+    remember("RUNNING")
     tracker.log_settings(config.model_dump(mode="json") | {"store_digest": store.digest})
     tracker.log_dataset(config.store.name, store.digest, config.store)
+    status: Status = "FAILED"
+    try:
+        yield tracker
+        status = "FINISHED"
+    except Interrupted:
+        status = "KILLED"
+        raise
+    finally:
+        remember(status)
+        tracker.close(status)
 
 
 @contextmanager
 def tracked(folder: Path) -> Iterator[Tracker]:
-    """Re-open the tracking of a finished run, to add an edge list or scores to it."""
+    """Re-open the tracking of a run directory, to add an edge list or scores; its status stays as it was."""
     about = json.loads((folder / "tracking.json").read_text())
     config = validate(TrackingConfig, about["config"], folder / "tracking.json")
     tracker = open_tracker(config, folder.parent, folder.name, about["run_id"])
     try:
         yield tracker
     finally:
-        tracker.close("FINISHED")
+        tracker.close("FAILED" if about["status"] == "RUNNING" else about["status"])

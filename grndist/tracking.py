@@ -137,7 +137,7 @@ class Tracker:
         """Log the store as the run's training data: MLflow's digest is the first 36 letters, a tag has it all."""
         self._do("the store's digest", lambda run: run.log_dataset(name, digest, path.resolve()))
 
-    def log_metrics(self, step: int, values: Mapping[str, float]) -> None:
+    def log_metrics(self, step: int, values: Mapping[str, float | int]) -> None:
         """Log numbers of one step; they are sent in batches. MLflow keeps NaN, and infinity as the largest float."""
         now = int(time.time() * 1000)
         if self._alive:

@@ -28,7 +28,9 @@ def test_overrides_make_a_tree_and_the_last_one_wins():
     assert tree == {"a": {"b": 2, "c": [1, 2]}, "d": "x"}
 
 
-@pytest.mark.parametrize(("text", "value"), [("1e-4", 1e-4), ("2E3", 2000.0), ("true", True), ("null", None), ("sigmoid", "sigmoid")])
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-4", 1e-4), ("2E3", 2000.0), ("true", True), ("null", None), ("sigmoid", "sigmoid")]
+)
 def test_values_are_read_as_people_mean_them(text: str, value: object):
     assert parse_overrides([f"x={text}"]) == {"x": value}
 
@@ -39,7 +41,9 @@ def test_an_override_without_key_or_value_is_refused(override: str):
         parse_overrides([override])
 
 
-TREES = st.recursive(st.integers(), lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3), max_leaves=6)
+TREES = st.recursive(
+    st.integers(), lambda inner: st.dictionaries(st.sampled_from("abc"), inner, max_size=3), max_leaves=6
+)
 
 
 @given(st.dictionaries(st.sampled_from("abc"), TREES, max_size=3))
@@ -68,7 +72,8 @@ def test_settings_are_read_only():
 
 
 @pytest.mark.parametrize(
-    ("content", "words"), [("[1, 2]", "holds a list"), ("a: [", "not readable as YAML"), ("\xff\xfe", "not readable as YAML")]
+    ("content", "words"),
+    [("[1, 2]", "holds a list"), ("a: [", "not readable as YAML"), ("\xff\xfe", "not readable as YAML")],
 )
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, content: str, words: str):
     file = tmp_path / "run.yaml"

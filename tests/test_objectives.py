@@ -82,7 +82,7 @@ def simple(perturbed: list[int], error: torch.Tensor | None = None) -> torch.Ten
     if penalty.requires_grad:
         penalty.backward()
         assert torch.isfinite(attention.grad).all()
-    return penalty
+    return penalty.detach()
 
 
 def test_observational_data_cost_nothing():

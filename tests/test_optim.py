@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from lion_pytorch import Lion
@@ -22,7 +24,9 @@ def quadratic(config: OptimizerConfig, steps: int, per_epoch: int = 3) -> tuple[
 
 
 def test_alternating_epochs_freeze_the_other_group_and_its_momentum():
-    config = OptimizerConfig(optimizer="adam", learning_rate=0.1, schedule="alternating", network_epochs=1, adjacency_epochs=2)
+    config = OptimizerConfig(
+        optimizer="adam", learning_rate=0.1, schedule="alternating", network_epochs=1, adjacency_epochs=2
+    )
     networks, adjacency = quadratic(config, steps=12)
     alone, _ = quadratic(config.model_copy(update={"schedule": "joint"}), steps=6)
     assert torch.equal(networks[2], networks[8])  # epochs 1 and 2 train the adjacency
@@ -33,9 +37,15 @@ def test_alternating_epochs_freeze_the_other_group_and_its_momentum():
 
 def test_groups_have_their_own_rates_and_halvings():
     config = OptimizerConfig(
-        optimizer="rmsprop", learning_rate=1.0, adjacency_learning_rate=0.1, halve_at_steps=(2, 4), halve_groups="networks"
+        optimizer="rmsprop",
+        learning_rate=1.0,
+        adjacency_learning_rate=0.1,
+        halve_at_steps=(2, 4),
+        halve_groups="networks",
     )
-    optimizers = Optimizers(config, {"networks": [nn.Parameter(torch.ones(1))], "adjacency": [nn.Parameter(torch.ones(1))]})
+    optimizers = Optimizers(
+        config, {"networks": [nn.Parameter(torch.ones(1))], "adjacency": [nn.Parameter(torch.ones(1))]}
+    )
     rates = []
     for step in range(5):
         optimizers.prepare(0, step)
@@ -65,7 +75,7 @@ def test_state_goes_round(name: str):
         parameter.square().sum().backward()
         first.step(0)
     second = Optimizers(config, {"networks": [nn.Parameter(parameter.detach().clone())]})
-    second.load_state_dict(first.state_dict())
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
     for optimizers in (first, second):
         optimizers.prepare(0, 3)
         (own,) = optimizers.groups["networks"]

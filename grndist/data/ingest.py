@@ -90,11 +90,12 @@ def ingest(source: Path, store: Path, config: IngestConfig, overwrite: bool = Fa
     Raises:
         UserError: the source, an option or the store's place is wrong; nothing is written then.
     """
+    _refuse_own_source(source, store)
     refuse_existing(store, overwrite)
     whole = read_source(source, config)
     data = whole if config.where is None else _selected(source, whole, config.where)
     panel = GenePanel(tuple(data.var.index))
-    labels = _labels(source, data.obs, panel, config)
+    labels = _labels(source, whole.obs, data.obs, panel, config)
     state, why = _state(source, data, config.state)
     matrix = data.matrix.astype(np.uint32 if state == "counts" else np.float32)
     obs = _labelled(data.obs, labels.per_cell)
@@ -113,6 +114,11 @@ def ingest(source: Path, store: Path, config: IngestConfig, overwrite: bool = Fa
             *_labels_described(labels, data.var),
         ),
     )
+
+
+def _refuse_own_source(source: Path, store: Path) -> None:
+    if store.resolve() in (source.resolve(), *source.resolve().parents):
+        raise SourceError(f"{source} would be replaced by the store {store}; give the store a path of its own")
 
 
 def _selected(path: Path, source: Source, where: str) -> Source:
@@ -154,13 +160,14 @@ def _evaluated(path: Path, obs: pd.DataFrame, where: str) -> np.ndarray:
     return result.isin([True]).to_numpy()  # missing is not true
 
 
-def _labels(path: Path, obs: pd.DataFrame, panel: GenePanel, config: IngestConfig) -> Labels:
-    column = config.perturbation_column or _found_column(obs, config.control)
+def _labels(path: Path, whole: pd.DataFrame, kept: pd.DataFrame, panel: GenePanel, config: IngestConfig) -> Labels:
+    """Labels of the cells kept; column and control are looked for in all, lest perturbed cells pass for controls."""
+    column = config.perturbation_column or _found_column(whole, config.control)
     if column is None:
-        return _observational(path, obs, panel, config)
-    raw = _raw_labels(path, obs, column)
-    present = list(raw.value_counts().index)
-    controls = _controls(path, column, present, config.control)
+        return _observational(path, kept, panel, config)
+    raw = _raw_labels(path, kept, column)
+    controls = _controls(path, column, _present(whole[column]), config.control)
+    present = _present(raw)
     if NON_TARGETING in present and NON_TARGETING not in controls:
         raise SourceError(
             f"{path}: control cells become {NON_TARGETING!r} in a store, but column {column!r} has that label beside "
@@ -170,6 +177,11 @@ def _labels(path: Path, obs: pd.DataFrame, panel: GenePanel, config: IngestConfi
     how = "as given" if config.perturbation_column else "found by its name and its control label"
     called = some(controls) if controls else "none: no label is known to mean control (--control LABEL names it)"
     return Labels(raw.map(origin), origin, panel, f"labels: column {column!r} ({how}); control cells: {called}")
+
+
+def _present(labels: pd.Series) -> list[str]:
+    """Every label once, most frequent first."""
+    return list(labels.dropna().astype(str).str.strip().value_counts().index)
 
 
 def _observational(path: Path, obs: pd.DataFrame, panel: GenePanel, config: IngestConfig) -> Labels:
@@ -189,7 +201,7 @@ def _found_column(obs: pd.DataFrame, control: str | None) -> str | None:
     """The first column of a common name that holds a control label; exact spelling before others."""
     for name in LABEL_COLUMNS:
         for column in sorted((c for c in obs.columns if c.casefold() == name), key=lambda c: c != name):
-            present = obs[column].dropna().astype(str).str.strip().unique()
+            present = _present(obs[column])
             if _known_controls(present) if control is None else control in present:
                 return str(column)
     return None

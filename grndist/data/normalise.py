@@ -19,7 +19,9 @@ class ExpressionConfig(Config):
         description="none: as stored (raw counts); log1p: counts scaled to the median library size, then log(1 + x). "
         "Values that are not counts are never transformed",
     )
-    cell_minmax: bool = Field(False, description="then scale every cell to [0, 1] by its own smallest and largest value")
+    cell_minmax: bool = Field(
+        False, description="then scale every cell to [0, 1] by its own smallest and largest value"
+    )
 
 
 def expression(

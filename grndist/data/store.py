@@ -156,8 +156,10 @@ def write_store(
         overwrite: replace an existing store.
 
     Raises:
-        StoreError: the disk is full, or a count is beyond 32 bits.
+        StoreError: the disk is full, a count is beyond 32 bits, or what is there is no store.
     """
+    if overwrite and path.exists() and not _is_store(path):
+        raise StoreError(f"{path} exists and is not a grndist store, so it is not overwritten; choose another name")
     order = stream(shuffle_seed, "store-order").permutation(matrix.shape[0])
     matrix = _compact(matrix[order], state)
     median_total, cells, genes = _described(matrix, obs.iloc[order], var, state)
@@ -186,7 +188,9 @@ def write_store(
             }
             write_elem(root, "uns", {"grndist": about})
     except OSError as error:
-        raise StoreError(f"{path}: could not be written ({error.strerror or error}); nothing was changed there") from error
+        raise StoreError(
+            f"{path}: could not be written ({error.strerror or error}); nothing was changed there"
+        ) from error
 
 
 def open_store(path: Path) -> Store:
@@ -224,7 +228,7 @@ def open_store(path: Path) -> Store:
 def _about(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise StoreError(f"{path}: no such store; make one with `grndist ingest SOURCE {path}`")
-    if not (path / "uns" / "grndist" / "zarr.json").is_file():
+    if not _is_store(path):
         raise StoreError(f"{path} is not a grndist store (it has no uns/grndist); make one with `grndist ingest`")
     try:
         return {
@@ -233,6 +237,10 @@ def _about(path: Path) -> dict[str, Any]:
         }
     except (ValueError, KeyError, RuntimeError, OSError) as error:
         raise StoreError(f"{path}: its uns/grndist cannot be read ({error}); ingest the source again") from error
+
+
+def _is_store(path: Path) -> bool:
+    return (path / "uns" / "grndist" / "zarr.json").is_file()
 
 
 def _plain(value: Any) -> Any:
@@ -298,7 +306,7 @@ def _moments(values: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
 def _writable(table: pd.DataFrame) -> pd.DataFrame:
     """A copy whose columns AnnData can write: text where a column mixes types."""
     table = table.copy()
-    table.index = pd.Index(table.index.astype(str), name=None)
+    table.index = table.index.astype(str).rename(None)
     table.columns = [str(column) for column in table.columns]
     for name in table.columns:
         if table[name].dtype == object:

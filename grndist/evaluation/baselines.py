@@ -9,7 +9,7 @@ from grndist.seeds import stream
 
 
 def absolute_correlation(
-    blocks: Iterable[Float32[np.ndarray, "cells genes"]],
+    blocks: Iterable[Float32[np.ndarray, "_ genes"]],  # blocks of cells x genes, of any height
 ) -> Float64[np.ndarray, "genes genes"]:
     """Absolute Pearson correlation of every pair of genes over the cells of all blocks; symmetric.
 

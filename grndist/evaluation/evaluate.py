@@ -6,7 +6,7 @@ gene with itself. A candidate that the edge list lacks scores 0.
 
 import json
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
@@ -16,7 +16,10 @@ import pandas as pd
 from jaxtyping import Bool, Float32, Shaped
 from rich.console import Console
 from rich.table import Table
+from scipy import sparse
 
+from grndist.data.normalise import ExpressionConfig, expression
+from grndist.data.store import Store
 from grndist.errors import UserError
 from grndist.evaluation import ranking
 from grndist.evaluation.baselines import absolute_correlation, random_scores
@@ -43,6 +46,16 @@ class Expression:
 
     genes: tuple[str, ...]
     blocks: Callable[[], Iterable[Float32[np.ndarray, "cells genes"]]]
+
+
+def expression_of(store: Store) -> Expression:
+    """A store's values on the log scale, as the correlation baseline takes them."""
+
+    def blocks() -> Iterator[Float32[np.ndarray, "cells genes"]]:
+        for rows, values in store.blocks():
+            yield sparse.csr_matrix(expression(values, store.totals[rows], store, ExpressionConfig())).toarray()
+
+    return Expression(store.panel.names, blocks)
 
 
 @dataclass(frozen=True)
@@ -77,6 +90,15 @@ class Scores:
         rows = self.table.astype(object).where(self.table.notna(), None).to_dict(orient="records")
         return json.dumps({**asdict(self.counts), "scores": rows}, indent=2, allow_nan=False) + "\n"
 
+    def flat(self) -> dict[str, float]:
+        """Every measure of the network under a name of its own, e.g. "DAZZLE EPR"; what a tracker keeps."""
+        own = self.table[self.table["method"] == "network"]
+        return {
+            f"{row['lineage']} {measure}": float(row[measure])
+            for _, row in own.iterrows()
+            for measure in ("EPR", "AUPRC", "AUPRC ratio")
+        }
+
     def write(self, path: Path, overwrite: bool = False) -> None:
         """Write `to_json` to `path`, whole or not at all.
 
@@ -104,7 +126,8 @@ class Scores:
         used = counts.reference_edges - counts.outside_panel
         return (
             f"{counts.reference}: {used} of {counts.reference_edges} edges have both genes in the panel of "
-            f"{counts.panel_genes} ({counts.dropped_self} self-edges and {counts.dropped_duplicates} duplicates dropped)"
+            f"{counts.panel_genes} genes; dropped: "
+            f"{counts.dropped_self} self-edges, {counts.dropped_duplicates} duplicates"
         )
 
 

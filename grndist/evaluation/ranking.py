@@ -68,7 +68,7 @@ def ratio_to_chance(value: float, is_true: Mask) -> float:
     return value * len(is_true) / _count_true(is_true)
 
 
-def _curve(score: Score, is_true: Mask) -> tuple[Score, Score]:
+def _curve(score: Score, is_true: Mask) -> tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]]:
     """Precision and recall of the edges at or above each distinct score, highest score first."""
     order = np.argsort(-score, kind="stable")
     hits = np.cumsum(is_true[order])

@@ -4,7 +4,7 @@ This is the only module that knows which kinds there are.
 """
 
 from collections.abc import Callable
-from typing import Annotated, ClassVar, Protocol
+from typing import Annotated, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int64
@@ -21,6 +21,7 @@ CONFIGS: dict[str, type[CaTranConfig] | type[GRNVAEConfig]] = {"catran": CaTranC
 Moments = tuple[Float[np.ndarray, " genes"], Float[np.ndarray, " genes"]]  # mean, standard deviation
 
 
+@runtime_checkable
 class Model(Protocol):
     """What training (the first method) and inference (the second) know of a model."""
 

@@ -62,7 +62,8 @@ class CaTranConfig(Config):
     interventional_gradient: bool = Field(True, description="let the interventional loss train the predictions too")
     interventional_min_cells: int = Field(1, ge=1)
     edges: Literal["directed", "undirected"] = Field(
-        "directed", description="undirected: max(A, A^T), each pair once in panel order, as the released code exports it"
+        "directed",
+        description="undirected: max(A, A^T), each pair once in panel order, as the released code exports it",
     )
 
     @property
@@ -166,9 +167,7 @@ def over_channels(norm: nn.Module, h: Float[Tensor, "cells genes d"]) -> Float[T
     return norm(h.transpose(1, 2)).transpose(1, 2)
 
 
-def corrupt(
-    batch: Batch, share: float
-) -> tuple[Bool[Tensor, "cells genes"], Float[Tensor, "cells genes"]]:
+def corrupt(batch: Batch, share: float) -> tuple[Bool[Tensor, "cells genes"], Float[Tensor, "cells genes"]]:
     """Hide exactly int(share * genes) genes of every cell; permute the hidden values among each other.
 
     The values of all cells and genes of one logical stream's share are pooled, so a hidden value is replaced by any

@@ -99,9 +99,7 @@ class GRNVAE(nn.Module):
             odds = torch.tensor((1 - config.augmentation) / config.augmentation)
             self.zero_odds = nn.Parameter(odds, requires_grad=False)  # weight of augmented entries; frozen
 
-    def standardise_with(
-        self, mean: Float[np.ndarray, " genes"], std: Float[np.ndarray, " genes"]
-    ) -> None:
+    def standardise_with(self, mean: Float[np.ndarray, " genes"], std: Float[np.ndarray, " genes"]) -> None:
         """Set the moments that inputs are z-scored with; a constant gene's z-score is 0."""
         fill(self.mean, mean)
         fill(self.std, np.where(std > 0, std, 1.0))

@@ -28,9 +28,7 @@ def init_xavier(linears: Iterable[nn.Linear], rng: np.random.Generator) -> None:
 
 def scalar_network(width: int, outputs: int) -> nn.Sequential:
     """A network of ONE number, shared by all genes and cells: 1 -> width -> width -> outputs, tanh between."""
-    return nn.Sequential(
-        nn.Linear(1, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, outputs)
-    )
+    return nn.Sequential(nn.Linear(1, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, outputs))
 
 
 def linears(*modules: nn.Module) -> list[nn.Linear]:

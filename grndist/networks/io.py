@@ -106,7 +106,8 @@ def _clean(table: pd.DataFrame, path: Path) -> EdgeList:
     if unique.empty:
         raise EdgeFileError(f"{path} holds only self-loops; an edge needs a regulator and another gene as its target")
     signed = bool((unique["weight"] < 0).any())
-    return edge_list(unique["regulator"], unique["target"], unique["weight"].to_numpy(), signed=signed)
+    regulators, targets = unique["regulator"].tolist(), unique["target"].tolist()
+    return edge_list(regulators, targets, unique["weight"].to_numpy(), signed=signed)
 
 
 def _with_our_columns(table: pd.DataFrame, path: Path) -> pd.DataFrame:

@@ -48,12 +48,17 @@ def save(folder: Path, state: State, description: Description) -> Path:
     try:
         with written_aside(path, overwrite=True) as aside:
             aside.mkdir()
-            save_file({name: value.contiguous() for name, value in state.model.state_dict().items()}, aside / "weights.safetensors")
+            save_file(
+                {name: value.contiguous() for name, value in state.model.state_dict().items()},
+                aside / "weights.safetensors",
+            )
             save_file(tensors, aside / "optimizer.safetensors")
             about = asdict(description) | {"optimizer": scalars}
             (aside / "checkpoint.json").write_text(json.dumps(about, indent=1))
     except OSError as error:
-        raise CheckpointError(f"{path}: could not be written ({error.strerror or error}); free some space and --resume") from error
+        raise CheckpointError(
+            f"{path}: could not be written ({error.strerror or error}); free some space and --resume"
+        ) from error
     for old in checkpoints(folder)[:-KEPT]:
         remove(old)
     return path
@@ -92,7 +97,9 @@ def describe(path: Path) -> Description:
             )
         return Description(**about)
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path} is not a whole checkpoint ({error}); delete it and --resume from the one before") from error
+        raise CheckpointError(
+            f"{path} is not a whole checkpoint ({error}); delete it and --resume from the one before"
+        ) from error
 
 
 def check_panel(path: Path, description: Description, genes: Sequence[str]) -> None:
@@ -129,7 +136,9 @@ def _load(file: Path) -> dict[str, Tensor]:
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{file} cannot be read ({error}); delete {file.parent} and --resume from the one before") from error
+        raise CheckpointError(
+            f"{file} cannot be read ({error}); delete {file.parent} and --resume from the one before"
+        ) from error
 
 
 def _flatten(states: dict[str, dict[str, Any]]) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -28,7 +28,9 @@ def test_what_is_no_count_is_never_logged_again(tmp_path: Path, state: str):
     assert np.array_equal(seen(store, ExpressionConfig(transform="log1p")), store.read_rows(0, 300).toarray())
 
 
-@pytest.mark.parametrize("config", [ExpressionConfig(), ExpressionConfig(transform="none"), ExpressionConfig(cell_minmax=True)])
+@pytest.mark.parametrize(
+    "config", [ExpressionConfig(), ExpressionConfig(transform="none"), ExpressionConfig(cell_minmax=True)]
+)
 def test_moments_are_those_of_what_the_model_sees(store: Store, config: ExpressionConfig):
     values = seen(store, config).astype(np.float64)
     mean, std = moments(store, config)

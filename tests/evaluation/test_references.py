@@ -49,7 +49,7 @@ def test_the_published_formats_are_read(tmp_path, text, names_regulators, signs)
 
 
 def test_our_own_edge_list_is_a_reference_with_signs(tmp_path):
-    write_edges(edge_list(["A", "B"], ["B", "C"], [2, -1], signed=True), tmp_path / "truth.parquet")
+    write_edges(edge_list(["A", "B"], ["B", "C"], [2.0, -1.0], signed=True), tmp_path / "truth.parquet")
     reference = read_reference(tmp_path / "truth.parquet")
     assert reference.table.to_numpy().tolist() == [["A", "B", 1], ["B", "C", -1]]
     assert reference.names_regulators

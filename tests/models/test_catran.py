@@ -100,7 +100,9 @@ def test_the_gradient_of_the_scores_can_be_stopped():
 
 
 @settings(max_examples=40, deadline=None)
-@given(share=st.floats(0.05, 0.95), counts=st.lists(st.integers(1, 9), min_size=1, max_size=3), n_genes=st.integers(2, 12))
+@given(
+    share=st.floats(0.05, 0.95), counts=st.lists(st.integers(1, 9), min_size=1, max_size=3), n_genes=st.integers(2, 12)
+)
 def test_exactly_the_given_share_is_hidden_and_values_are_permuted_within_a_stream(
     share: float, counts: list[int], n_genes: int
 ):

@@ -10,7 +10,7 @@ PAIRS = [(a, b) for a in "abcde" for b in "abcde" if a != b]
 
 @given(
     edges=st.lists(
-        st.tuples(st.sampled_from(PAIRS), st.integers(-3, 3)), min_size=1, unique_by=lambda edge: edge[0]
+        st.tuples(st.sampled_from(PAIRS), st.integers(-3, 3).map(float)), min_size=1, unique_by=lambda edge: edge[0]
     ).flatmap(lambda edges: st.tuples(st.just(edges), st.permutations(edges)))
 )
 def test_the_order_of_the_input_does_not_matter(edges):
@@ -19,26 +19,26 @@ def test_the_order_of_the_input_does_not_matter(edges):
 
 
 def test_edges_are_sorted_by_falling_absolute_weight_then_by_name():
-    edges = edge_list(["b", "a", "a", "c"], ["a", "c", "b", "a"], [1, -2, 1, -1])
+    edges = edge_list(["b", "a", "a", "c"], ["a", "c", "b", "a"], [1.0, -2.0, 1.0, -1.0])
     assert list(edges.table.columns) == COLUMNS
     assert edges.table.to_numpy().tolist() == [["a", "c", -2], ["a", "b", 1], ["b", "a", 1], ["c", "a", -1]]
     assert len(edges) == 4
 
 
 def test_what_is_said_about_the_edges_is_kept():
-    edges = edge_list(["a"], ["b"], [1], genes=["a", "b", "c"], signed=True, origin={"run": "x"})
+    edges = edge_list(["a"], ["b"], [1.0], genes=["a", "b", "c"], signed=True, origin={"run": "x"})
     assert (edges.genes, edges.signed, dict(edges.origin)) == (("a", "b", "c"), True, {"run": "x"})
 
 
 def test_both_directions_of_a_pair_are_two_edges():
-    assert len(edge_list(["a", "b"], ["b", "a"], [1, 1])) == 2
+    assert len(edge_list(["a", "b"], ["b", "a"], [1.0, 1.0])) == 2
 
 
 @pytest.mark.parametrize(
     ("regulators", "targets", "weights", "message"),
     [
-        (["a"], ["a"], [1], "self-loops"),
-        (["a", "a"], ["b", "b"], [1, 2], "at most once"),
+        (["a"], ["a"], [1.0], "self-loops"),
+        (["a", "a"], ["b", "b"], [1.0, 2.0], "at most once"),
         (["a"], ["b"], [np.nan], "not finite"),
         (["a"], ["b"], [-np.inf], "not finite"),
     ],

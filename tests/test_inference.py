@@ -1,0 +1,81 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from grndist import inference
+from grndist.errors import UserError
+from grndist.inference import edges_of_checkpoint, edges_of_run
+from grndist.models.catran import CaTran, CaTranConfig
+from grndist.models.grn_vae import GRNVAE, GRNVAEConfig
+from grndist.optim import OptimizerConfig, Optimizers
+from grndist.training import checkpoint
+from grndist.training.loop import State
+
+N = 11
+OPTIMIZER = OptimizerConfig(optimizer="adam", learning_rate=1e-3)
+
+
+def saved(folder: Path, model, config) -> Path:
+    state = State(model, Optimizers(OPTIMIZER, model.parameter_groups()))
+    about = checkpoint.Description(0, {"model": config.model_dump(mode="json")}, [f"g{i}" for i in range(N)], "digest")
+    return checkpoint.save(folder, state, about)
+
+
+@pytest.fixture
+def vae(tmp_path: Path) -> tuple[Path, np.ndarray]:
+    config = GRNVAEConfig()
+    model = GRNVAE(config, N)
+    with torch.no_grad():
+        model.weight.copy_(torch.randn(N, N, generator=torch.Generator().manual_seed(0)))
+    return saved(tmp_path, model, config), model.adjacency(torch.arange(N)).numpy()
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(k=st.integers(1, N * (N - 1)), rows=st.integers(1, 12))
+def test_the_strongest_edges_come_first_whatever_the_blocks(vae: tuple[Path, np.ndarray], k: int, rows: int):
+    path, adjacency = vae
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inference, "ROWS", rows)
+        edges = edges_of_checkpoint(path, k=k)
+    order = np.argsort(-np.abs(adjacency).ravel(), kind="stable")[:k]
+    wanted = [(f"g{i // N}", f"g{i % N}") for i in order]
+    assert list(zip(edges.table["regulator"], edges.table["target"], strict=True)) == wanted
+    assert np.array_equal(edges.table["weight"], adjacency.ravel()[order].astype(np.float64))
+    assert edges.signed
+    assert (edges.table["weight"] < 0).any() or k < 5
+
+
+def test_a_threshold_keeps_what_reaches_it(vae: tuple[Path, np.ndarray]):
+    path, adjacency = vae
+    edges = edges_of_checkpoint(path, threshold=1.0)
+    assert len(edges) == (np.abs(adjacency) >= 1).sum()
+    with pytest.raises(UserError, match="no edge has a .weight. of at least 99"):
+        edges_of_checkpoint(path, threshold=99.0)
+
+
+def test_all_edges_are_every_pair_but_the_diagonal(vae: tuple[Path, np.ndarray]):
+    assert len(edges_of_checkpoint(vae[0])) == N * (N - 1)
+
+
+def test_more_edges_than_there_are_is_refused_with_both_numbers(vae: tuple[Path, np.ndarray]):
+    with pytest.raises(UserError, match="111 edges were asked for but the network has only 110"):
+        edges_of_checkpoint(vae[0], k=111)
+
+
+def test_ties_are_cut_in_panel_order_to_exactly_k(tmp_path: Path):
+    config = CaTranConfig(embedding=4)
+    model = CaTran(config, N)
+    torch.nn.init.zeros_(model.embedding)
+    edges = edges_of_checkpoint(saved(tmp_path, model, config), k=12)
+    wanted = [("g0", f"g{t}") for t in range(1, N)] + [("g1", "g0"), ("g1", "g2")]
+    assert set(zip(edges.table["regulator"], edges.table["target"], strict=True)) == set(wanted)
+    assert not edges.signed
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path):
+    with pytest.raises(UserError, match="is not a run directory"):
+        edges_of_run(tmp_path)
