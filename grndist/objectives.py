@@ -38,8 +38,8 @@ def interventional_penalty(
 ) -> Float[Tensor, ""]:
     """CaTran's interventional loss: attention to a perturbed gene should follow how its knock-down changes the errors.
 
-    For perturbed gene s, m1[t] is the mean error of target t over cells with s perturbed and m2[t] over all others;
-    column s of the attention is drawn to sigmoid(m2 / m1 - 1) (`inverted`: m1 / m2), which is 0.5 where nothing changes.
+    For perturbed gene s, m1[t] is the mean error of target t over cells with s perturbed, m2[t] over all others;
+    column s of the attention is drawn to sigmoid(m2 / m1 - 1) (`inverted`: m1 / m2), 0.5 where nothing changes.
     Mean over targets, sum over s, divided by the number of perturbed genes in the batch.
 
     Genes outside the subset, or with fewer than `min_cells` cells on either side, add nothing but still count in the

@@ -70,7 +70,7 @@ class Optimizers:
         rate = config.learning_rate
         if name == "adjacency" and config.adjacency_learning_rate is not None:
             rate = config.adjacency_learning_rate
-        halved = config.halve_groups == "all" or name == config.halve_groups
+        halved = config.halve_groups in {"all", name}
         return rate * 0.5 ** (sum(step >= at for at in config.halve_at_steps) if halved else 0)
 
 

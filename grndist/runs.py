@@ -114,7 +114,8 @@ def load_run(path: Path, overrides: list[str]) -> RunConfig:
     kind = model.get("kind") if isinstance(model, dict) else None
     if kind not in models.CONFIGS:
         raise ConfigError(
-            f"{path}: model.kind is {kind!r}; set it to one of {', '.join(models.CONFIGS)}, or give a preset ({', '.join(presets())})"
+            f"{path}: model.kind is {kind!r}; set it to one of {', '.join(models.CONFIGS)}, "
+            f"or give a preset ({', '.join(presets())})"
         )
     tree = merge({"name": path.stem}, dict(models.CONFIGS[kind].run_defaults), tree)
     config = validate(RunConfig, tree, path)
@@ -202,7 +203,8 @@ def _train(folder: Path, config: RunConfig, store: Store, state: State, loader: 
                 tracker.log_metrics(state.step, numbers)
             if stopped:
                 raise Interrupted(
-                    f"stopped at step {state.step} of {steps}; {save()} is saved; go on with the same command and --resume",
+                    f"stopped at step {state.step} of {steps}; {save()} is saved; "
+                    "go on with the same command and --resume",
                     stopped[0],
                 )
             if state.step % config.training.checkpoint_every == 0 and state.step < steps:
@@ -332,12 +334,12 @@ def _stop_signals() -> Iterator[list[int]]:
     received: list[int] = []
     before: dict[int, Any] = {}
 
-    def receive(signum: int, frame: Any) -> None:  # noqa: ARG001
+    def receive(signum: int, frame: Any) -> None:
         received.append(signum)
         signal.signal(signum, before[signum])
 
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        before[signum] = signal.signal(signum, receive)
+    for stop in (signal.SIGINT, signal.SIGTERM):
+        before[stop] = signal.signal(stop, receive)
     try:
         yield received
     finally:

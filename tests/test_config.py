@@ -37,7 +37,7 @@ def test_values_are_read_as_people_mean_them(text: str, value: object):
 
 @pytest.mark.parametrize("override", ["a.b", "=3"])
 def test_an_override_without_key_or_value_is_refused(override: str):
-    with pytest.raises(ConfigError, match="key.path=value"):
+    with pytest.raises(ConfigError, match=r"key\.path=value"):
         parse_overrides([override])
 
 

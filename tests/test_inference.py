@@ -53,7 +53,7 @@ def test_a_threshold_keeps_what_reaches_it(vae: tuple[Path, np.ndarray]):
     path, adjacency = vae
     edges = edges_of_checkpoint(path, threshold=1.0)
     assert len(edges) == (np.abs(adjacency) >= 1).sum()
-    with pytest.raises(UserError, match="no edge has a .weight. of at least 99"):
+    with pytest.raises(UserError, match=r"no edge has a .weight. of at least 99"):
         edges_of_checkpoint(path, threshold=99.0)
 
 

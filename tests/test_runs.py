@@ -256,7 +256,7 @@ def test_perturbations_without_controls_are_refused_where_they_are_needed(tmp_pa
     counts, obs = small_counts()
     treated = (obs["perturbation"] != "non-targeting").to_numpy()
     write_store(tmp_path / "treated", counts[treated], obs[treated], genes(12), "counts", {})
-    with pytest.raises(UserError, match="no control cells, and model.kind=catran compares"):
+    with pytest.raises(UserError, match=r"no control cells, and model\.kind=catran compares"):
         train_run(load(run_file, f"store={tmp_path / 'treated'}"))
     assert not (tmp_path / "runs").exists()
     train_run(load(run_file, f"store={tmp_path / 'treated'}", "model.interventional_weight=0"))

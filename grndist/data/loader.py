@@ -74,7 +74,6 @@ def _size(values: sparse.csr_matrix) -> int:
 
 def _dense(values: sparse.csr_matrix | np.ndarray, genes: Int64[np.ndarray, " genes"]) -> np.ndarray:
     """Columns `genes` as a dense float32 array."""
-    every = len(genes) == values.shape[1]
-    chosen = values if every else values[:, genes]
-    dense = chosen.toarray() if sparse.issparse(chosen) else chosen
+    chosen = values if len(genes) == values.shape[1] else values[:, genes]
+    dense = chosen if isinstance(chosen, np.ndarray) else chosen.toarray()
     return np.ascontiguousarray(dense, dtype=np.float32)

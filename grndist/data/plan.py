@@ -6,7 +6,6 @@ does not depend on how many there are.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Protocol
@@ -54,7 +53,7 @@ def cells(plan: Plan, epoch: int, step: int, rank: int = 0, world: int = 1) -> C
 
 
 def gene_subset(seed: int, epoch: int, step: int, n_genes: int, genes_per_step: int) -> Int64[np.ndarray, " genes"]:
-    """`genes_per_step` of the panel's columns, ascending, without replacement; all of them if the panel is no larger."""
+    """`genes_per_step` of the panel's columns, ascending, no repeats; all of them if the panel is no larger."""
     if genes_per_step >= n_genes:
         return np.arange(n_genes)
     return np.sort(stream(seed, "genes", epoch, step).choice(n_genes, size=genes_per_step, replace=False))
@@ -105,7 +104,7 @@ def _shuffled_order(plan: ShuffledPlan, epoch: int, logical: int) -> Cells:
     return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
 
 
-def _rows(plan: ShuffledPlan, blocks: Sequence[int]) -> Cells:
+def _rows(plan: ShuffledPlan, blocks: Int64[np.ndarray, " blocks"]) -> Cells:
     size = plan.cells_per_block
     return np.concatenate([np.arange(block * size, min((block + 1) * size, plan.n_cells)) for block in blocks])
 

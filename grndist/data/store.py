@@ -29,7 +29,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 
 from grndist.errors import UserError
 from grndist.files import written_aside
-from grndist.genes import CONTROL, NON_TARGETING, UNMAPPED, GenePanel
+from grndist.genes import NON_TARGETING, GenePanel
 from grndist.seeds import stream
 
 State = Literal["counts", "log1p", "continuous"]
@@ -73,7 +73,7 @@ class Store:
 
     @cached_property
     def var(self) -> pd.DataFrame:
-        """The table of genes, with `mean`, `variance`, `nnz` and, unless logged already, `log1p_mean`, `log1p_variance`."""
+        """The table of genes, with `mean`, `variance`, `nnz`; `log1p_mean`, `log1p_variance` unless logged already."""
         return read_elem(self._group["var"])
 
     @cached_property

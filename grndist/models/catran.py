@@ -84,9 +84,8 @@ class CaTran(nn.Module):
         width = d + 1 if config.expression_input == "concatenate" else d
         self.embedding = nn.Parameter(torch.empty(n_genes, d))
         self.projection = nn.Linear(d, d) if config.projection else nn.Identity()
-        self.input_layers = nn.ModuleList(
-            nn.ModuleList([nn.Linear(width, width), nn.BatchNorm1d(width)]) for _ in range(config.input_layers)
-        )
+        self.input_linears = nn.ModuleList(nn.Linear(width, width) for _ in range(config.input_layers))
+        self.input_norms = nn.ModuleList(nn.BatchNorm1d(width) for _ in range(config.input_layers))
         self.attention_norm = nn.BatchNorm1d(width)
         self.middle = nn.Linear(width, width)
         self.middle_norm = nn.BatchNorm1d(width)
@@ -137,7 +136,7 @@ class CaTran(nn.Module):
             h = torch.cat([x[:, :, None], e.expand(len(x), -1, -1)], dim=2)  # [cells, genes, d + 1]
         else:
             h = x[:, :, None] + e
-        for linear, norm in self.input_layers:  # type: ignore[misc]
+        for linear, norm in zip(self.input_linears, self.input_norms, strict=True):
             h = over_channels(norm, linear(h))
         for _ in range(self.config.aggregations):
             h = over_channels(self.attention_norm, torch.einsum("ts,csk->ctk", attention, h))
@@ -146,7 +145,7 @@ class CaTran(nn.Module):
 
     @torch.no_grad()
     def adjacency(self, rows: Int64[Tensor, " regulators"]) -> Float[Tensor, "regulators targets"]:
-        """Rows of the adjacency over the whole panel: attention of every target to these regulators; no self-regulation."""
+        """Rows of the adjacency over the panel: attention of every target to these regulators; 0 for self."""
         u = self.projection(self.embedding)
         block = u[rows] @ u.T  # scores are symmetric: [regulators, targets]
         normaliser = torch.cat([(part @ u.T).logsumexp(dim=1) for part in u.split(1024)])  # of each target's row

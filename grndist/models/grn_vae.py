@@ -79,7 +79,7 @@ class GRNVAE(nn.Module):
 
     def __init__(self, config: GRNVAEConfig, n_genes: int, seed: int = 0):
         super().__init__()
-        if n_genes < 2:  # noqa: PLR2004 - 1 / (G - 1)
+        if n_genes < 2:  # 1 / (G - 1)
             raise ValueError("a network needs at least two genes")
         self.config = config
         self.weight = nn.Parameter(torch.empty(n_genes, n_genes))  # [regulators, targets]; the diagonal is never used

@@ -93,7 +93,8 @@ def describe(path: Path) -> Description:
         version = about.get("format_version")
         if version != FORMAT_VERSION:
             raise CheckpointError(
-                f"{path}: checkpoint format version {version}, but this grndist reads version {FORMAT_VERSION}; train again"
+                f"{path}: checkpoint format version {version}, but this grndist reads version {FORMAT_VERSION}; "
+                "train again"
             )
         return Description(**about)
     except (OSError, ValueError, TypeError, AttributeError) as error:

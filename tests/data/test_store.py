@@ -120,7 +120,7 @@ def test_a_missing_shard_is_named(store_path: Path):
 def test_a_truncated_shard_is_named(store_path: Path):
     file = damaged(store_path)
     file.write_bytes(file.read_bytes()[:-5])
-    with pytest.raises(StoreError, match="X/data/c/0 has .* bytes where"):
+    with pytest.raises(StoreError, match=r"X/data/c/0 has .* bytes where"):
         open_store(store_path)
 
 

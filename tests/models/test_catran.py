@@ -59,7 +59,7 @@ def predicted_by_hand(model: CaTran, x: np.ndarray, genes: np.ndarray) -> np.nda
     attention = scores / scores.sum(1, keepdims=True)
     h = np.concatenate([x[:, :, None], np.repeat(e[None], len(x), 0)], axis=2)
     for layer in range(2):
-        h = batch_norm(linear(h, f"input_layers.{layer}.0"))
+        h = batch_norm(linear(h, f"input_linears.{layer}"))
     h = batch_norm(np.stack([attention @ cell for cell in h]))
     h = batch_norm(linear(h, "middle"))
     h = h / (1 + np.exp(-h))

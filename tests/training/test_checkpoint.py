@@ -95,7 +95,7 @@ def test_damage_and_unknown_versions_are_named(tmp_path: Path):
     state = fresh("lion")
     path = checkpoint.save(tmp_path, state, described(state))
     (path / "weights.safetensors").write_bytes(b"cut")
-    with pytest.raises(CheckpointError, match="weights.safetensors cannot be read"):
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors cannot be read"):
         checkpoint.restore(path, fresh("lion"))
     about = json.loads((path / "checkpoint.json").read_text())
     (path / "checkpoint.json").write_text(json.dumps(about | {"format_version": 9}))
