@@ -1,5 +1,9 @@
 """Fixtures: the folder of real data sets, and small stores made on the spot."""
 
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads cost more than they save on tiny tensors
+
 from pathlib import Path
 
 import numpy as np

@@ -33,8 +33,8 @@ def test_the_submission_trains_3732():
 
 def test_initial_values_are_the_papers():
     model = CaTran(CaTranConfig(), 2000, seed=1)
-    assert float(model.embedding.std()) == pytest.approx(0.001, rel=0.02)
-    assert float(model.middle.weight.std()) == pytest.approx(0.001, rel=0.1)
+    assert model.embedding.std().item() == pytest.approx(0.001, rel=0.02)
+    assert model.middle.weight.std().item() == pytest.approx(0.001, rel=0.1)
     assert (model.middle.bias == 0).all()
     weights = model.scores(model.embedding).softmax(1)
     assert torch.allclose(weights, torch.full_like(weights, 1 / 2000), rtol=1e-4)

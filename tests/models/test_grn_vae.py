@@ -111,7 +111,7 @@ def test_the_classifier_weighs_augmented_entries_by_their_odds():
     dropped, _ = model.augment(batch)
     share = dropped.float().mean()
     wanted = np.log(2) * (4 * share + (1 - share))  # odds (1 - 0.2) / 0.2 = 4, logits 0
-    assert float(model(batch)["classifier"]) == pytest.approx(float(wanted), rel=1e-5)
+    assert model(batch)["classifier"].item() == pytest.approx(float(wanted), rel=1e-5)
 
 
 def test_a_classifier_without_augmentation_is_refused():

@@ -1,7 +1,7 @@
 """What MLflow runs to load a logged network: the prediction of the model is its edge list.
 
 MLflow copies this file into every model and executes it from there (models-from-code), so nothing is pickled. Nothing
-imports it: `tracking` names it by path, and so it may call `inference`, which stands above `tracking`.
+imports it: `mlflow_run` names it by path, and so it may call `inference`, which stands above `tracking`.
 """
 
 from pathlib import Path

@@ -1,0 +1,121 @@
+"""A real SQLite store, made by two processes at once, then shared by the tests; everything is read back by MLflow."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from grndist.tracking import Tracker, TrackingConfig, open_tracker
+
+REPOSITORY = Path(__file__).parents[2]
+STEPS = 400
+LONG = "gene " * 2000
+
+ONE_PROCESS = f"""
+import sys
+from pathlib import Path
+from grndist.tracking import TrackingConfig, open_tracker
+
+root, name = Path(sys.argv[1]), sys.argv[2]
+tracker = open_tracker(TrackingConfig(), root, name)
+tracker.log_settings({{"name": name}})
+for step in range({STEPS}):
+    tracker.log_metrics(step, {{"loss": float(step)}})
+tracker.close()
+print(tracker.run_id)
+"""
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _environment() -> Iterator[None]:
+    """Undo what tracking sets for MLflow."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(scope="package")
+def two_runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[str]]:
+    """A run root whose store two processes made and filled at the same time, and the two run ids."""
+    root = tmp_path_factory.mktemp("tracking") / "runs of two"
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", ONE_PROCESS, str(root), name],
+            cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for name in ("first", "second")
+    ]  # fmt: skip
+    answers = [process.communicate(timeout=120) for process in processes]
+    assert [said for _, said in answers] == ["", ""]
+    return root, [run_id.strip() for run_id, _ in answers]
+
+
+@pytest.fixture(scope="package")
+def root(two_runs: tuple[Path, list[str]]) -> Path:
+    return two_runs[0]
+
+
+@pytest.fixture(scope="package")
+def client(root: Path) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=f"sqlite:///{root}/mlflow.db", registry_uri=f"sqlite:///{root}/mlflow.db")
+
+
+@pytest.fixture(scope="package")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of an untrained GRN-VAE over six genes."""
+    from safetensors.torch import save_file
+
+    from grndist import models
+    from grndist.training.checkpoint import Description
+
+    folder = tmp_path_factory.mktemp("checkpoint") / "step-00000000"
+    folder.mkdir()
+    model = models.build(models.GRNVAEConfig(), 6, lambda: (np.zeros(6), np.ones(6)), seed=3)
+    save_file(model.state_dict(), folder / "weights.safetensors")
+    about = Description(0, {"model": {"kind": "grn_vae"}}, [f"G{number}" for number in range(6)], "d" * 64)
+    (folder / "checkpoint.json").write_text(json.dumps(asdict(about)))
+    return folder
+
+
+@pytest.fixture(scope="package")
+def logged(root: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Tracker:
+    """One run with everything in it, written from an otherwise empty working directory."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("elsewhere"))
+        tracker = open_tracker(TrackingConfig(), root, "everything")
+        tracker.log_settings({"name": "everything", "training": {"epochs": 5, "betas": [0.9, 0.99], "note": LONG}})
+        tracker.log_dataset("mdc.zarr", "d" * 64, Path("mdc.zarr"))
+        for step in range(1500):
+            tracker.log_metrics(step, {"loss": 1 / (1 + step), "KL (mean)": np.float32(step)})
+        tracker.log_metrics(1500, {"loss": math.nan, "KL (mean)": math.inf})
+        tracker.log_file(checkpoint / "checkpoint.json", "edges")
+        files = {name: checkpoint / name for name in ("weights.safetensors", "checkpoint.json")}
+        tracker.log_model(files, registered_model_name="grn")
+        tracker.log_scores({"STRING": {"EPR": np.float64(2.09), "k": 7, "AUPRC": None}, "definition": "DAZZLE"})
+        tracker.close()
+        assert list(Path.cwd().iterdir()) == []  # MLflow's default store is made where one stands
+    return tracker
+
+
+def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name.startswith("grndist.tracking")]
+
+
+def log_all_sorts(tracker: Tracker, file: Path) -> None:
+    tracker.log_settings({"a": 1})
+    tracker.log_dataset("store", "digest", file)
+    tracker.log_metrics(1, {"loss": 1.0})
+    tracker.log_file(file)
+    tracker.log_model({"weights.safetensors": file})
+    tracker.log_scores({"EPR": 1.0})
