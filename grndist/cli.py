@@ -44,8 +44,9 @@ def simulate(
 ) -> None:
     """Make a Perturb-seq data set with a known network (docs/simulator.md has the equations)."""
     from grndist.config import validate
-    from grndist.data.simulate import SimulationConfig, check_output, write_simulation
+    from grndist.data.simulate import SimulationConfig
     from grndist.data.simulate import simulate as run
+    from grndist.data.simulation_file import check_output, write_simulation
 
     check_output(out, overwrite)
     settings = {

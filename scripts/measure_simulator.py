@@ -1,6 +1,6 @@
 """How hard the simulator's data are: prints the table of docs/simulator.md, then its numbers as one JSON line.
 
-Run it from the repository (about five minutes on one core): python scripts/measure_simulator.py
+Run it from the repository (about four minutes on one core): python scripts/measure_simulator.py
 """
 
 import json
@@ -16,11 +16,11 @@ from grndist.genes import NON_TARGETING
 
 # difficulty, genes, regulators, cells, number of seeds (0, 1, ...)
 ROWS = [
-    ("realistic", 100, 20, 3000, 20),
+    ("realistic", 100, 20, 3000, 80),
     ("realistic", 100, 40, 3000, 20),
     ("realistic", 200, 40, 3000, 20),  # the default
     ("realistic", 500, 100, 3000, 10),
-    ("realistic", 1000, 40, 3000, 10),
+    ("realistic", 1000, 40, 3000, 30),
     ("realistic", 1000, 200, 3000, 10),
     ("realistic", 1000, 100, 10_000, 10),
     ("easy", 200, 40, 3000, 20),

@@ -3,10 +3,11 @@
 import contextlib
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
-import sys
+import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,15 +18,15 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
 from anndata.io import write_elem
+from safetensors import SafetensorError
 from scipy import sparse
 
 from grndist.genes import NON_TARGETING
-from tests.test_cli import CATRAN, Said, done, grndist, process, small_chain
+from tests.test_cli import Said, done, grndist, process, small_chain
 
 GENES = [f"gene{number:02d}" for number in range(1, 13)]  # of the small chain
-BINARY_HEAD = b"\x89HDF\r\n\x1a\n"
+EVALUATE = "evaluate small.parquet --reference small.network.tsv"
 
 # what a command writes: to a free name, and to one that is taken
 OUTPUTS = {
@@ -66,10 +67,10 @@ def snapshot(folder: Path) -> Tree:
 def refused(said: Said, *words: str) -> None:
     assert said.status == 2, said
     assert said.out == ""
-    assert said.err.count("grndist: ") == 1 + said.err.count("grndist: grndist"), said.err
-    assert said.err.startswith("grndist: ")
+    assert "Traceback" not in said.err, said.err
+    assert said.err.startswith("grndist: "), said.err
     assert said.err.endswith("\n")
-    assert "Traceback" not in said.err
+    assert said.err.count("grndist: ") == 1, said.err
     for word in words:
         assert word in said.err, (word, said.err)
 
@@ -144,9 +145,9 @@ def complete_network() -> None:
     network("complete.tsv", [(one, other) for one in GENES[:3] for other in GENES if one != other])
 
 
-def short_list() -> None:
-    table = pd.read_parquet("small.parquet").head(3)
-    table.to_csv("short.csv", index=False)
+def three_edges_and_six_true_ones() -> None:
+    network("six.tsv", [("gene01", target) for target in GENES[1:6]] + [("gene02", "gene03")])
+    text("short.csv", "regulator,target,weight\ngene01,gene02,3\ngene02,gene04,2\ngene09,gene10,1\n")
 
 
 @dataclass(frozen=True)
@@ -390,11 +391,10 @@ CASES = [
     ),
     case(
         "edge list shorter than k",
-        "evaluate short.csv --reference small.network.tsv --store small.zarr",
-        *("short.csv", "of the 44 candidate edges", "true in small.network.tsv", "infer RUN --all"),
-        make=short_list,
+        "evaluate short.csv --reference six.tsv --store small.zarr",
+        *("short.csv has 2 of the 10 candidate edges", "6 are true in six.tsv", "infer RUN --all"),
+        make=three_edges_and_six_true_ones,
     ),
-    case("negative seed", "evaluate small.parquet --reference small.network.tsv --seed -1", "seed", "-1", "0"),
     case(
         "scores without a store", "evaluate small.parquet --reference small.network.tsv --store runs", "runs is not a"
     ),
@@ -435,6 +435,7 @@ def test_every_command_has_cases():
         ("train small.yaml", ("runs/small exists already", "--resume", "--overwrite", "name=")),
         ("train small.yaml name=new --resume", ("runs/new: there is no run to resume", "leave out --resume")),
         ("train small.yaml --resume --overwrite", ("--resume", "--overwrite", "not both")),
+        ("infer runs/nowhere", ("runs/nowhere is not a run directory", "`grndist train`")),
         ("infer runs/small --all -o small.parquet", ("small.parquet exists already", "--overwrite")),
         ("infer runs/small --all -o new.xlsx", ("new.xlsx: the ending '.xlsx'", ".parquet, .tsv, .csv")),
         ("infer runs/small --all -o no/new.tsv", ("no/new.tsv: the folder no does not exist", "create it first")),
@@ -466,6 +467,15 @@ def test_a_run_is_resumed_only_as_it_was(line: str, make: Callable[[], None] | N
     if make:
         make()
     refused_without_a_trace(f"train small.yaml --resume {line}", *words)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_seed_that_is_none_is_refused():
+    before = snapshot(Path())
+    said = grndist(f"{EVALUATE} -o new.json --seed -1")
+    assert (said.status, said.out) == (2, "")
+    assert "seed" in said.err
+    assert snapshot(Path()) == before
 
 
 SHOWN_IN_A_PROCESS = {"nan in a sparse h5ad", "key without its section", "no gene in common"}
@@ -545,20 +555,68 @@ def test_duplicates_and_self_edges_of_a_reference_are_dropped_with_a_count():
 
 # --- a full disk ---
 
-LIMITED = """
-import contextlib, io, json, resource, signal, sys
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
-from tests.test_cli import grndist
-print(json.dumps([vars(grndist(line)) for line in sys.argv[2:]]))
-"""
+WIDE = "training.epochs=6 model.embedding=40 training.checkpoint_every=4"  # weights beyond 20 kB
+LONG = "training.epochs=50 training.checkpoint_every=1000"
+
+# the largest file that may be written, the command line, and the path and remedy that the message must name
+FULL_DISK = [
+    (4000, "simulate new.h5ad --seed 1", ("new.h5ad: ", "free some space")),
+    (4000, "simulate small.h5ad --seed 1 --overwrite", ("small.h5ad: ", "free some space")),
+    (6000, "ingest larger.h5ad new.zarr", ("new.zarr: could not be written", "free some space")),
+    (6000, "ingest larger.h5ad large.zarr --overwrite", ("large.zarr: could not be written", "free some space")),
+    (500, "infer runs/small --all -o new.tsv", ("new.tsv: could not be written", "free some space")),
+    (500, "infer runs/small --all -o new.csv.gz", ("new.csv.gz: could not be written", "free some space")),
+    (500, "infer runs/small --all -o new.parquet", ("new.parquet: could not be written", "free some space")),
+    (500, "infer runs/small -k 9 -o small.parquet --overwrite", ("small.parquet: could not be written", "free some")),
+    (500, f"{EVALUATE} -o new.json", ("new.json: could not be written", "free some space")),
+    (500, f"{EVALUATE} --all-pairs -o small.json --overwrite", ("small.json: could not be written", "free some space")),
+    (200, f"train small.yaml name=settings {LONG}", ("runs/settings/", "free some space")),
+    (3000, f"train small.yaml name=metrics {LONG}", ("runs/metrics/", "free some space", "--resume")),
+    (
+        20_000,
+        f"train small.yaml name=full {WIDE}",
+        ("full/checkpoints/step-00000004: could not be written", "--resume"),
+    ),
+]
 
 
-def limited(largest_file: int, *lines: str) -> list[Said]:
-    """Run command lines one after the other in a process that may not write a file of more bytes than that."""
-    result = process("-c", LIMITED, str(largest_file), *lines)
+def large_sources() -> None:
+    """A store, and a source for another one, of whose files only the matrix is beyond 6 kB."""
+    done("simulate large.h5ad --cells 600 --genes 30 --regulators 6")
+    done("simulate larger.h5ad --cells 800 --genes 30 --regulators 6")
+    done("ingest large.h5ad large.zarr")
+
+
+def tried_on_a_full_disk() -> list[dict]:
+    """What every line of FULL_DISK said, or a traceback, and which files it changed; run in a process of its own."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    tried = []
+    for largest_file, line, _ in FULL_DISK:
+        before = snapshot(Path())
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, resource.RLIM_INFINITY))
+        try:
+            said = grndist(line)
+        except (OSError, SafetensorError):
+            said = Said(1, "", traceback.format_exc())
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        after = snapshot(Path())
+        changed = [name for name in before.keys() | after.keys() if before.get(name, b"-") != after.get(name, b"-")]
+        tried.append({"said": vars(said), "changed": sorted(changed)})
+    return tried
+
+
+@pytest.fixture(scope="module")
+def full_disk(chain: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, dict]]:
+    """The folder in which FULL_DISK was tried, and what came of every line."""
+    folder = tmp_path_factory.mktemp("full") / "here"
+    shutil.copytree(chain, folder)
+    with contextlib.chdir(folder):
+        large_sources()
+        code = "import json; from tests.test_bad_input import *; print(json.dumps(tried_on_a_full_disk()))"
+        result = process("-c", code)
     assert result.returncode == 0, result.stderr
-    return [Said(**said) for said in json.loads(result.stdout)]
+    lines = [line for _, line, _ in FULL_DISK]
+    return folder, dict(zip(lines, json.loads(result.stdout), strict=True))
 
 
 def full(said: Said, *words: str) -> None:
@@ -566,97 +624,38 @@ def full(said: Said, *words: str) -> None:
     assert "File too large" in said.err or "No space left" in said.err
 
 
-@pytest.fixture
-def large(here: Path) -> Path:
-    """A source, and a store of another one, of whose files only the matrix is beyond 4 kB."""
-    done("simulate large.h5ad --cells 600 --genes 30 --regulators 6")
-    done("simulate larger.h5ad --cells 800 --genes 30 --regulators 6")
-    done("ingest large.h5ad large.zarr")
-    sizes = {file: file.stat().st_size for file in Path("large.zarr").rglob("*") if file.is_file()}
-    assert {str(file.relative_to("large.zarr/X")) for file, size in sizes.items() if size > 6000} == {
-        "data/c/0",
-        "indices/c/0",
-    }
-    return here
+@pytest.mark.parametrize(("line", "words"), [one[1:] for one in FULL_DISK], ids=[one[1] for one in FULL_DISK])
+def test_a_full_disk_leaves_what_was_there(full_disk: tuple[Path, dict], line: str, words: tuple[str, ...]):
+    tried = full_disk[1][line]
+    full(Said(**tried["said"]), *words)
+    assert not [name for name in tried["changed"] if ".tmp-" in name or "/step-" in name]
+    new_run = ("runs/settings", "runs/metrics", "runs/full") if line.startswith("train") else ()
+    assert [name for name in tried["changed"] if not name.startswith(new_run)] == []
 
 
-def test_a_full_disk_in_mid_ingest_leaves_the_old_store_and_no_part_of_a_new_one(large: Path):
-    before = snapshot(large)
-    lines = ("ingest larger.h5ad large.zarr --overwrite", "ingest larger.h5ad new.zarr")
-    over, fresh = limited(6000, *lines)
-    full(over, "large.zarr: could not be written", "free some space")
-    full(fresh, "new.zarr: could not be written", "free some space")
-    assert snapshot(large) == before
+def test_what_does_not_fit_in_mid_ingest_is_the_matrix(full_disk: tuple[Path, dict]):
+    store = full_disk[0] / "large.zarr"
+    large = {file.relative_to(store).as_posix() for file in store.rglob("*") if file.is_file() and too_large(file)}
+    assert large == {"X/data/c/0", "X/indices/c/0"}
 
 
-@pytest.mark.parametrize(
-    ("limit", "lines", "words"),
-    [
-        (
-            4000,
-            ("simulate new.h5ad --seed 1", "simulate small.h5ad --seed 1 --overwrite"),
-            ("h5ad: ", "free some space"),
-        ),
-        (
-            500,
-            (
-                "infer runs/small --all -o new.tsv",
-                "infer runs/small --all -o new.csv.gz",
-                "infer runs/small --all -o new.parquet",
-                "infer runs/small --all -o small.parquet --overwrite",
-            ),
-            ("could not be written", "free some space"),
-        ),
-        (
-            500,
-            (
-                "evaluate small.parquet --reference small.network.tsv -o new.json",
-                "evaluate small.parquet --reference small.network.tsv -o small.json --overwrite",
-            ),
-            ("could not be written", "free some space"),
-        ),
-    ],
-    ids=["simulate", "infer", "evaluate"],
-)
-def test_a_full_disk_leaves_what_was_there(here: Path, limit: int, lines: tuple[str, ...], words: tuple[str, ...]):
-    before = snapshot(here)
-    for line, said in zip(lines, limited(limit, *lines), strict=True):
-        full(said, *words)
-        name = next(word for word in line.split() if word.startswith(("new.", "small.")) and word in said.err)
-        assert f"grndist: {name}" in said.err
-    assert snapshot(here) == before
+def too_large(file: Path) -> bool:
+    return file.stat().st_size > 6000
 
 
-WIDE = "training.epochs=6 model.embedding=40 training.checkpoint_every=4"  # weights beyond 20 kB
-
-
-def checkpoints(name: str) -> list[str]:
-    return sorted(path.name for path in Path("runs", name, "checkpoints").iterdir())
-
-
-def weights(name: str) -> bytes:
-    return (Path("runs", name, "checkpoints", checkpoints(name)[-1]) / "weights.safetensors").read_bytes()
-
-
-def test_a_full_disk_at_a_checkpoint_leaves_no_part_of_it_and_the_run_can_go_on(here: Path):
-    before = snapshot(here)
-    (said,) = limited(20_000, f"train small.yaml name=full {WIDE}")
-    full(said, "runs/full/checkpoints/step-00000004: could not be written", "free some space and --resume")
-    assert checkpoints("full") == []
-    after = snapshot(here)
-    assert {name: after.get(name) for name in before} == before
+def test_a_run_goes_on_when_the_disk_has_space_again(full_disk: tuple[Path, dict], monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(full_disk[0])
     done(f"train small.yaml name=full {WIDE} --resume")
     done(f"train small.yaml name=whole {WIDE}")
-    assert weights("full") == weights("whole")
+    assert weights("runs/full") == weights("runs/whole")
 
 
-@pytest.mark.usefixtures("here")
-@pytest.mark.parametrize("limit", [200, 3000], ids=["settings", "metrics"])
-def test_a_full_disk_anywhere_in_a_run_is_one_message(limit: int):
-    line = "train small.yaml name=full training.epochs=50 training.checkpoint_every=1000"
-    (said,) = limited(limit, line)
-    full(said, "runs/full/", "free some space")
-    assert not [name for name in snapshot(Path("runs/full")) if ".tmp-" in name]
+def weights(run: str) -> bytes:
+    return (checkpoints(run)[-1] / "weights.safetensors").read_bytes()
+
+
+def checkpoints(run: str) -> list[Path]:
+    return sorted(Path(run, "checkpoints").iterdir())
 
 
 @pytest.fixture
@@ -683,14 +682,15 @@ def used_kilobytes() -> int:
     return (disk.f_blocks - disk.f_bfree) * disk.f_frsize // 1024
 
 
-def test_ingest_on_a_disk_that_runs_full(large: Path, small_disk: Callable[[int], None]):
+def test_ingest_on_a_disk_that_runs_full(here: Path, small_disk: Callable[[int], None]):
+    large_sources()
     done("ingest large.h5ad disk/large.zarr")
     small_disk(used_kilobytes() + 100)
-    before = snapshot(large)
+    before = snapshot(here)
     said = grndist("ingest larger.h5ad disk/large.zarr --overwrite")
     full(said, "disk/large.zarr: could not be written", "No space left", "free some space")
     full(grndist("ingest larger.h5ad disk/new.zarr"), "disk/new.zarr: could not be written")
-    assert snapshot(large) == before
+    assert snapshot(here) == before
     small_disk(8192)
     done("ingest larger.h5ad disk/large.zarr --overwrite")
     assert anndata.read_zarr("disk/large.zarr").shape == (800, 30)
@@ -701,16 +701,16 @@ def test_ingest_on_a_disk_that_runs_full(large: Path, small_disk: Callable[[int]
 def test_training_on_a_disk_that_runs_full(small_disk: Callable[[int], None]):
     line = f"train small.yaml {WIDE} training.checkpoint_every=1"
     done(f"{line} name=whole")
-    one = sum(file.stat().st_size for file in Path("runs/whole/checkpoints/step-00000018").iterdir()) // 1024
-    small_disk(int(2.7 * one) + 40)  # two checkpoints fit, a third does not
+    last = checkpoints("runs/whole")[-1]
+    kilobytes = sum(file.stat().st_size for file in last.iterdir()) // 1024
+    small_disk(int(2.7 * kilobytes) + 40)  # two checkpoints fit, a third does not
     said = grndist(f"{line} name=full runs=disk")
     full(said, "disk/full/checkpoints/step-00000003: could not be written", "free some space and --resume")
-    found = Path("disk/full/checkpoints")
-    assert sorted(path.name for path in found.iterdir()) == ["step-00000001", "step-00000002"]
+    assert [path.name for path in checkpoints("disk/full")] == ["step-00000001", "step-00000002"]
     small_disk(8192)
     done(f"{line} name=full runs=disk --resume")
-    whole = Path("runs/whole/checkpoints/step-00000018/weights.safetensors")
-    assert (found / "step-00000018" / "weights.safetensors").read_bytes() == whole.read_bytes()
+    assert [path.name for path in checkpoints("disk/full")] == [path.name for path in checkpoints("runs/whole")]
+    assert weights("disk/full") == weights("runs/whole")
 
 
 # --- killed ---
@@ -730,17 +730,16 @@ cli.entry()
 """
 
 
-@pytest.mark.parametrize("after", ["_write_matrix", "_manifest"])
-def test_an_ingest_that_is_killed_leaves_nothing_under_the_name(here: Path, after: str):
+@pytest.mark.parametrize(
+    ("after", "output"), [("_write_matrix", ["new.zarr"]), ("_manifest", ["small.zarr", "--overwrite"])]
+)
+def test_an_ingest_that_is_killed_leaves_nothing_under_the_name(here: Path, after: str, output: list[str]):
     before = snapshot(here)
-    for store in ("new.zarr", "small.zarr"):
-        overwrite = [] if store == "new.zarr" else ["--overwrite"]
-        result = process("-c", KILLED, after, "ingest", "small.h5ad", store, *overwrite)
-        assert result.returncode == -signal.SIGKILL, result.stderr
-    left = [path for path in here.iterdir() if path.name not in before]
-    assert len(left) == 2  # what was written aside, under hidden names
-    assert all(path.name.startswith(".") for path in left)
-    assert not Path("new.zarr").exists()
+    result = process("-c", KILLED, after, "ingest", "small.h5ad", *output)
+    assert result.returncode == -signal.SIGKILL, result.stderr
     kept = snapshot(here)
     assert {name: kept[name] for name in before} == before
-    done("ingest small.h5ad new.zarr")  # what is left does not stand in the way
+    (left,) = [path for path in here.iterdir() if path.name not in before]
+    assert left.name.startswith(f".{output[0]}.tmp-")  # what was written aside, under a hidden name
+    assert (left / "X" / "indices" / "c" / "0").is_file()
+    done(f"ingest small.h5ad {' '.join(output)}")  # it does not stand in the way

@@ -60,7 +60,19 @@ class Labels:
 
 
 def read_labels(path: Path, whole: pd.DataFrame, kept: pd.DataFrame, panel: GenePanel, options: LabelOptions) -> Labels:
-    """Labels of the cells kept; column and control are looked for in all, lest perturbed cells pass for controls."""
+    """Labels of the cells kept; column and control are looked for in all, lest perturbed cells pass for controls.
+
+    Args:
+        path: the source, named in messages.
+        whole: the table of all its cells.
+        kept: the part of it that goes into the store.
+        panel: the genes of the store.
+        options: column and control, where they are not to be found by their names.
+
+    Raises:
+        SourceError: the column or the control label is not there, a cell has no label, or "non-targeting" is in use
+            for cells that are no controls.
+    """
     column = options.perturbation_column or _found_column(whole, options.control)
     if column is None:
         return _observational(path, kept, panel, options)

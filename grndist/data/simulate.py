@@ -1,4 +1,4 @@
-"""Perturb-seq counts from a known network: what `grndist simulate` writes.
+"""Perturb-seq counts from a known network; `simulation_file` writes them.
 
 A signed, directed, scale-free network regulates the production of every gene; each cell follows a chemical
 Langevin equation to its steady state, perturbed cells with one gene's production cut to a residual fraction;
@@ -9,12 +9,11 @@ its levels are then counted through a lossy assay. Equations, settings and measu
     count_g ~ Poisson(Gamma(mean = capture * basal_g * y_g)), lost with a probability falling with its mean
 
 Cells are simulated in blocks of fixed size, each from random streams of its own, so memory for the dynamics is
-bounded and any block can be computed alone. It knows nothing of stores, models or scores.
+bounded and any block can be computed alone. It knows nothing of files, stores, models or scores.
 """
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -24,8 +23,6 @@ from pydantic import Field, model_validator
 from scipy import sparse
 
 from grndist.config import Config, ConfigError
-from grndist.errors import UserError
-from grndist.files import refuse_existing, written_aside
 from grndist.genes import CONTROL, NON_TARGETING
 from grndist.progress import track
 from grndist.seeds import stream
@@ -61,7 +58,7 @@ class Conditions:
 
 CONDITIONS = {
     "easy": Conditions(1.75, 3.0, 1, 0.1, 1.0, 10.0, 0.1, 0.1),
-    "realistic": Conditions(1.75, 3.0, 3, 0.2, 0.5, 4.0, 0.3, 0.15),
+    "realistic": Conditions(1.75, 3.0, 3, 0.25, 0.5, 4.0, 0.3, 0.15),
     "hard": Conditions(1.25, 4.0, 4, 0.35, 0.25, 2.0, 0.5, 0.25),
 }
 
@@ -167,7 +164,7 @@ def simulate(config: SimulationConfig) -> Simulation:
     genes = _draw_genes(config)
     weights = _draw_network(config, genes.regulators)
     cells = _draw_cells(config, genes.perturbed)
-    names = _numbered("gene", config.genes)
+    names = numbered("gene", config.genes)
     blocks = range(-(-config.cells // CELLS_PER_BLOCK))
     counts = [_block_counts(config, genes, weights, cells, b) for b in track(blocks, "simulating", len(blocks))]
     return Simulation(
@@ -297,81 +294,6 @@ def _network_table(
     return table.iloc[np.argsort(-table["weight"].abs(), kind="stable")].reset_index(drop=True)
 
 
-def network_path(path: Path) -> Path:
-    """Where the network of the data set at `path` lies: data.h5ad -> data.network.tsv."""
-    return path.with_name(f"{path.stem}.network.tsv")
-
-
-def check_output(path: Path, overwrite: bool = False) -> None:
-    """Refuse, before any work, a path that `write_simulation` could not write.
-
-    Raises:
-        UserError: not an .h5ad name, its folder is missing, or one of the two files exists and may not be replaced.
-    """
-    if path.suffix != ".h5ad":
-        raise UserError(f"{path}: the simulation is written as h5ad; give a file name that ends in .h5ad")
-    if not path.parent.is_dir():
-        raise UserError(f"{path}: the folder {path.parent} does not exist; create it first or choose another place")
-    for file in (path, network_path(path)):
-        refuse_existing(file, overwrite)
-
-
-def write_simulation(simulation: Simulation, path: Path, overwrite: bool = False) -> Path:
-    """Write the data set to `path` and the network beside it; neither appears before both are whole.
-
-    The content is a pure function of the simulation: no time stamps, no machine names.
-
-    Returns:
-        The network's path.
-
-    Raises:
-        UserError: as `check_output`, or the disk takes no more.
-    """
-    check_output(path, overwrite)
-    edges = network_path(path)
-    table = simulation.network.to_csv(sep="\t", index=False, lineterminator="\n")
-    data = _h5ad_bytes(simulation)
-    try:
-        with written_aside(edges, overwrite) as edges_aside, written_aside(path, overwrite) as data_aside:
-            edges_aside.write_text(table, encoding="utf-8", newline="")
-            data_aside.write_bytes(data)
-    except OSError as error:
-        raise UserError(
-            f"{path}: the system refused to write {len(data):,} bytes ({error.strerror}); "
-            "free some space, mend the folder's permissions or choose another place"
-        ) from None
-    return edges
-
-
-def _h5ad_bytes(simulation: Simulation) -> bytes:
-    """Return the file's content, built in memory because HDF5 cannot close a file on a full disk."""
-    import h5py
-    from anndata import AnnData
-    from anndata.io import write_elem
-
-    config = simulation.config
-    settings = {**config.model_dump(), "conditions": asdict(CONDITIONS[config.difficulty])}
-    data = AnnData(simulation.counts, obs=_obs(simulation), var=_var(simulation), uns={"simulation": settings})
-    with h5py.File("simulation", "w", driver="core", backing_store=False) as file:
-        write_elem(file, "/", data, dataset_kwargs={"compression": "gzip"})
-        file.flush()
-        return file.id.get_file_image()
-
-
-def _obs(simulation: Simulation) -> pd.DataFrame:
-    columns = {
-        "perturbation": pd.Categorical(list(simulation.perturbation)),
-        "capture": simulation.capture,
-        "residual_fraction": simulation.residual,
-    }
-    return pd.DataFrame(columns, index=list(_numbered("cell", simulation.config.cells)))
-
-
-def _var(simulation: Simulation) -> pd.DataFrame:
-    columns = {"is_regulator": simulation.is_regulator, "basal_mean": simulation.basal}
-    return pd.DataFrame(columns, index=list(simulation.genes))
-
-
-def _numbered(word: str, count: int) -> tuple[str, ...]:
+def numbered(word: str, count: int) -> tuple[str, ...]:
     """Return names of equal length: gene001, gene002, ..."""
     return tuple(f"{word}{number:0{len(str(count))}d}" for number in range(1, count + 1))

@@ -163,7 +163,7 @@ class CaTran(nn.Module):
 
 def over_channels(norm: nn.Module, h: Float[Tensor, "cells genes d"]) -> Float[Tensor, "cells genes d"]:
     """BatchNorm over the channels, statistics pooled over cells and genes."""
-    return norm(h.transpose(1, 2)).transpose(1, 2)
+    return norm(h.flatten(0, 1)).unflatten(0, h.shape[:2])
 
 
 def corrupt(batch: Batch, share: float) -> tuple[Bool[Tensor, "cells genes"], Float[Tensor, "cells genes"]]:
