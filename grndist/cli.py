@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from grndist import __version__
 from grndist.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
@@ -17,8 +18,18 @@ app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_comp
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is there")]
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"grndist {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def main() -> None:
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="and exit")
+    ] = False,
+) -> None:
     """Infer gene regulatory networks from single-cell expression and Perturb-seq.
 
     simulate or your own data -> ingest -> train -> infer -> evaluate
@@ -93,7 +104,6 @@ def ingest(
     from grndist.config import validate
     from grndist.data.ingest import IngestConfig
     from grndist.data.ingest import ingest as run
-    from grndist.errors import UserError
 
     if genes_in_rows and cells_in_rows:
         raise UserError("give --genes-in-rows or --cells-in-rows, not both")
@@ -142,7 +152,6 @@ def infer(
     overwrite: Overwrite = False,
 ) -> None:
     """Write the network of a run as a sorted edge list."""
-    from grndist.errors import UserError
     from grndist.files import refuse_existing
     from grndist.inference import edges_of_run
     from grndist.networks.io import write_edges
@@ -188,9 +197,8 @@ def evaluate(
     scores.write(path, overwrite)
     print(scores.render(), end="")
     print(f"scores: {path}")
-    folder = Path(network.origin.get("run", ""))
-    if (folder / "tracking.json").is_file():
-        with tracked(folder) as tracker:
+    if "run" in network.origin:
+        with tracked(Path(network.origin["run"])) as tracker:
             tracker.log_scores(scores.flat())
 
 
@@ -201,6 +209,9 @@ def entry() -> None:
     except UserError as error:
         print(f"grndist: {error}", file=sys.stderr)
         raise SystemExit(getattr(error, "exit_status", 2)) from None
+    except OSError as error:  # no permission, no space, a disk that went away: the machine's, not a bug
+        print(f"grndist: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 if __name__ == "__main__":

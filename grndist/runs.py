@@ -237,7 +237,7 @@ def _locked(folder: Path, resume: bool, overwrite: bool) -> Iterator[None]:
         raise RunError(
             f"{folder} exists already; go on with --resume, start it anew with --overwrite, or give another name=..."
         )
-    if folder.exists() and not _is_run(folder) and any(path.name != ".lock" for path in folder.iterdir()):
+    if folder.exists() and not _is_run(folder) and any(not path.name.startswith(".") for path in folder.iterdir()):
         raise RunError(f"{folder} exists and is not a run directory; give another name=... or runs=...")
     if resume and not _is_run(folder):
         raise RunError(f"{folder}: there is no run to resume; leave out --resume to start it")
@@ -383,9 +383,14 @@ def _tracking(folder: Path, config: RunConfig, store: Store) -> Iterator[Tracker
 
 @contextmanager
 def tracked(folder: Path) -> Iterator[Tracker]:
-    """Re-open the tracking of a run directory, to add an edge list or scores; its status stays as it was."""
-    about = json.loads((folder / "tracking.json").read_text())
-    config = validate(TrackingConfig, about["config"], folder / "tracking.json")
+    """Re-open the tracking of a run directory, to add an edge list or scores; its status stays as it was.
+
+    Nothing is tracked where the directory does not say how (it was moved away, say).
+    """
+    file = folder / "tracking.json"
+    nowhere: Tree = {"run_id": "", "status": "FINISHED", "config": {"kind": "none"}}
+    about = json.loads(file.read_text()) if file.is_file() else nowhere
+    config = validate(TrackingConfig, about["config"], file)
     tracker = open_tracker(config, folder.parent, folder.name, about["run_id"])
     try:
         yield tracker
