@@ -128,19 +128,21 @@ def train(
     """Train one model and leave its checkpoint in the run directory."""
     from grndist.runs import load_run, train_run
 
+    if resume and overwrite:
+        raise UserError("give --resume or --overwrite, not both")
     summary = train_run(load_run(run_file, overrides or []), resume, overwrite)
     losses = ", ".join(f"{name} {value:.4g}" for name, value in summary.losses.items())
     print(f"{summary.steps} steps, {summary.seconds:.1f} s, {summary.cells_per_second:,.0f} cells/s; {losses}")
     print(f"checkpoint: {summary.checkpoint}")
     print("\n".join(summary.tracking))
-    print(f"\nnext: grndist infer {summary.folder} -k 1000")
+    print(f"\nnext: grndist infer {summary.folder}")
 
 
 @app.command()
 def infer(
     run: Annotated[Path, typer.Argument(help="a run directory")],
     k: Annotated[
-        int | None, typer.Option("-k", min=1, help="the k strongest edges (1000 if nothing else is said)")
+        int | None, typer.Option("-k", min=1, help="the k strongest edges; at most 1000 if nothing is said")
     ] = None,
     threshold: Annotated[float | None, typer.Option(min=0, help="edges of at least this |weight|")] = None,
     every: Annotated[
@@ -153,15 +155,18 @@ def infer(
 ) -> None:
     """Write the network of a run as a sorted edge list."""
     from grndist.files import refuse_existing
-    from grndist.inference import edges_of_run
-    from grndist.networks.io import write_edges
+    from grndist.inference import checkpoint_of_run, edges_of_checkpoint
+    from grndist.networks.io import table_ending, write_edges
     from grndist.runs import tracked
 
     if sum([k is not None, threshold is not None, every]) > 1:
         raise UserError("give one of -k, --threshold and --all")
     path = out or run / "edges.parquet"
+    checkpoint = checkpoint_of_run(run)
+    table_ending(path)
     refuse_existing(path, overwrite)
-    edges = edges_of_run(run, 1000 if k is None and threshold is None and not every else k, threshold)
+    unsaid = k is None and threshold is None and not every
+    edges = edges_of_checkpoint(checkpoint, k, threshold, at_most=1000 if unsaid else None)
     write_edges(edges, path, overwrite)
     with tracked(run) as tracker:
         tracker.log_file(path, "edges")
@@ -177,7 +182,7 @@ def evaluate(
     store: Annotated[Path | None, typer.Option(help="score absolute correlation on this store beside it")] = None,
     all_pairs: Annotated[bool, typer.Option("--all-pairs", help="BEELINE over all pairs of reference genes")] = False,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="JSON; beside EDGES if not given")] = None,
-    seed: Annotated[int, typer.Option(help="of the random baseline")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="of the random baseline")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
     """Score an edge list against a reference network, beside baselines."""
@@ -193,7 +198,7 @@ def evaluate(
     refuse_existing(path, overwrite)
     network = read_edges(edges)
     expression = None if store is None else expression_of(open_store(store))
-    scores = run(network, read_reference(reference), expression, all_pairs, seed)
+    scores = run(network, read_reference(reference), expression, all_pairs, seed, str(edges))
     scores.write(path, overwrite)
     print(scores.render(), end="")
     print(f"scores: {path}")

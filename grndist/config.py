@@ -4,7 +4,7 @@ Knows nothing of what is configured; `runs.RunConfig` is the sum of the parts.
 """
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -107,38 +107,30 @@ def validate(cls: type[AnyConfig], tree: Tree, where: str | Path) -> AnyConfig:
 
 
 def _describe(problem: Any, cls: type[BaseModel]) -> str:
-    location = [str(part) for part in problem["loc"]]
-    key = ".".join(part for part in location if part not in _union_tags(cls))
+    kinds = {str(part.model_fields["kind"].default) for _, part in _parts(cls) if "kind" in part.model_fields}
+    # inside a discriminated union pydantic's location has the kind as well
+    key = ".".join(str(part) for part in problem["loc"] if part not in kinds)
     if problem["type"] == "missing":
         return f"  {key}: this setting is required"
     if problem["type"] == "extra_forbidden":
-        return f"  {key}: unknown key{_nearest(location[-1], _known_keys(cls))} (got {problem['input']!r})"
+        return f"  {key}: unknown key{_nearest(key, cls)} (got {problem['input']!r})"
     return f"  {key}: {problem['msg']} (got {problem['input']!r})"
 
 
-def _nearest(word: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
+def _nearest(key: str, cls: type[BaseModel]) -> str:
+    """A hint at the key that was meant: of the same name in another section, or spelled much like it."""
+    known = [f"{prefix}{name}" for prefix, part in _parts(cls) for name in part.model_fields]
+    elsewhere = [full for full in known if full.rpartition(".")[2] == key.rpartition(".")[2]]
+    close = elsewhere or difflib.get_close_matches(key, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else ""
 
 
-def _known_keys(cls: type[BaseModel]) -> list[str]:
-    keys = []
-    for part in _parts(cls):
-        keys += list(part.model_fields)
-    return keys
-
-
-def _union_tags(cls: type[BaseModel]) -> set[str]:
-    """Values of `kind` that pydantic adds to the location inside a discriminated union."""
-    return {str(part.model_fields["kind"].default) for part in _parts(cls) if "kind" in part.model_fields}
-
-
-def _parts(cls: type[BaseModel]) -> list[type[BaseModel]]:
-    """`cls` and every settings class below it."""
-    found: list[type[BaseModel]] = [cls]
-    for field in cls.model_fields.values():
+def _parts(cls: type[BaseModel], prefix: str = "") -> list[tuple[str, type[BaseModel]]]:
+    """`cls` and every settings class below it, each with the prefix of its keys."""
+    found = [(prefix, cls)]
+    for name, field in cls.model_fields.items():
         for inner in _classes_in(field.annotation):
-            found += _parts(inner)
+            found += _parts(inner, f"{prefix}{name}.")
     return found
 
 

@@ -10,6 +10,14 @@ from pathlib import Path
 from grndist.errors import UserError
 
 
+class WriteError(UserError):
+    """The disk is full, or the folder may not be written."""
+
+    def __init__(self, path: Path, reason: str, remedy: str = "free some space or choose another place"):
+        super().__init__(f"{path}: could not be written ({reason}); nothing was changed there; {remedy}")
+        self.reason = reason
+
+
 @contextmanager
 def written_aside(path: Path, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary sibling of `path` to fill as a file or a directory, then put it in place.
@@ -18,12 +26,16 @@ def written_aside(path: Path, overwrite: bool = False) -> Iterator[Path]:
 
     Raises:
         UserError: `path` exists and `overwrite` is false, or its parent folder is missing.
+        WriteError: the disk is full.
     """
     refuse_existing(path, overwrite)
     aside = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
         yield aside
         _put_in_place(aside, path)
+    except OSError as error:
+        remove(aside)
+        raise WriteError(path, error.strerror or str(error)) from error
     except BaseException:
         remove(aside)
         raise

@@ -37,8 +37,8 @@ class _Edges:
         return _Edges(self.regulators[chosen], self.targets[chosen], self.weights[chosen])
 
 
-def edges_of_run(folder: Path, k: int | None = None, threshold: float | None = None) -> EdgeList:
-    """The network of the newest checkpoint of a run directory; see `edges_of_checkpoint`.
+def checkpoint_of_run(folder: Path) -> Path:
+    """The newest checkpoint of a run directory.
 
     Raises:
         UserError: not a run directory, or no checkpoint yet.
@@ -47,32 +47,36 @@ def edges_of_run(folder: Path, k: int | None = None, threshold: float | None = N
         raise InferenceError(
             f"{folder} is not a run directory (it has no config.yaml); give one that `grndist train` made"
         )
-    return edges_of_checkpoint(checkpoint.latest(folder / "checkpoints"), k, threshold, {"run": str(folder.absolute())})
+    return checkpoint.latest(folder / "checkpoints")
 
 
 def edges_of_checkpoint(
-    folder: Path, k: int | None = None, threshold: float | None = None, origin: dict[str, str] | None = None
+    folder: Path, k: int | None = None, threshold: float | None = None, at_most: int | None = None
 ) -> EdgeList:
-    """The edges with the largest |weight|: the top `k`, those of at least `threshold`, or all that are not 0.
+    """The edges with the largest |weight|: exactly `k`, those of at least `threshold`, `at_most` so many, or all.
 
-    Edges tied with the k-th are taken in panel order (regulator, then target), so that exactly k are returned.
+    An edge of weight 0 is none. Edges tied with the last one are taken in panel order (regulator, then target).
 
     Raises:
-        InferenceError: more edges are asked for than there are, or none reaches the threshold.
+        InferenceError: more than there are is asked for, or none reaches the threshold.
         CheckpointError: the checkpoint is damaged.
     """
     about = checkpoint.describe(folder)
     model = _load(folder, about)
     edges = _Edges(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
+    limit = at_most if k is None else k
     for block in _row_blocks(model, len(about.genes)):
         edges = _joined(edges, block if threshold is None else block.keep(np.abs(block.weights) >= threshold))
-        edges = edges if k is None else _top(edges, k)
+        edges = edges if limit is None else _top(edges, limit)
     _check_number(folder, len(edges), k, threshold)
     names = np.array(about.genes, dtype=object)
-    source = {"checkpoint": folder.name, "store_digest": about.store_digest, "model": about.config["model"]["kind"]}
-    return edge_list(
-        names[edges.regulators], names[edges.targets], edges.weights, about.genes, model.signed, source | (origin or {})
-    )
+    origin = {
+        "run": str(folder.absolute().parent.parent),
+        "checkpoint": folder.name,
+        "store_digest": about.store_digest,
+        "model": about.config["model"]["kind"],
+    }
+    return edge_list(names[edges.regulators], names[edges.targets], edges.weights, about.genes, model.signed, origin)
 
 
 def _load(folder: Path, about: checkpoint.Description) -> models.CaTran | models.GRNVAE:

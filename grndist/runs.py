@@ -33,7 +33,7 @@ from grndist.data.normalise import ExpressionConfig, moments
 from grndist.data.plan import BalancedPlan, ShuffledPlan
 from grndist.data.store import BLOCK, Store, open_store
 from grndist.errors import UserError
-from grndist.files import remove, written_aside
+from grndist.files import WriteError, remove, written_aside
 from grndist.genes import CONTROL
 from grndist.optim import OptimizerConfig, Optimizers
 from grndist.progress import bar
@@ -241,7 +241,12 @@ def _locked(folder: Path, resume: bool, overwrite: bool) -> Iterator[None]:
         raise RunError(f"{folder} exists and is not a run directory; give another name=... or runs=...")
     if resume and not _is_run(folder):
         raise RunError(f"{folder}: there is no run to resume; leave out --resume to start it")
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(
+            f"{folder} cannot be made: its run root is not a folder of yours ({error.strerror}); give runs=..."
+        ) from None
     with (folder / ".lock").open("a+") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -309,11 +314,13 @@ def _metrics(folder: Path, step: int) -> Iterator[Callable[[int, dict[str, float
         lines = [line for line in file.read_text().splitlines() if _step_of(line) <= step]
         with written_aside(file, overwrite=True) as aside:
             aside.write_text("".join(f"{line}\n" for line in lines))
-    with file.open("a") as handle:
+    with file.open("ab", buffering=0) as handle:
 
         def write(step: int, numbers: dict[str, float]) -> None:
-            handle.write(json.dumps({"step": step} | numbers) + "\n")
-            handle.flush()
+            try:
+                handle.write(json.dumps({"step": step} | numbers).encode() + b"\n")
+            except OSError as error:
+                raise WriteError(file, error.strerror or str(error), "free some space and --resume") from error
 
         yield write
 

@@ -538,7 +538,10 @@ def test_perturbed_genes_outside_the_panel_are_reported_and_used_for_nothing():
     obs = anndata.read_zarr("unknown.zarr").obs
     assert list(obs.loc[obs["perturbation"] == "MYC", "is_control"].unique()) == [False]
     labelled_store("another", relabelled("STAT1"))
-    assert interventional_losses("unknown") == interventional_losses("another")
+    labelled_store("controls", relabelled(NON_TARGETING))
+    losses = interventional_losses("unknown")
+    assert interventional_losses("another") == losses
+    assert interventional_losses("controls") != losses
 
 
 @pytest.mark.usefixtures("here")

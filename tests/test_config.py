@@ -56,7 +56,7 @@ def test_unknown_keys_and_bad_values_are_all_named_with_the_nearest_key():
         validate(Home, {"pet": {"kind": "cat", "live": 3, "lives": 0}, "romes": 2}, "home.yaml")
     message = str(caught.value)
     assert "home.yaml is not valid" in message
-    assert "pet.live: unknown key; did you mean 'lives'? (got 3)" in message
+    assert "pet.live: unknown key; did you mean 'pet.lives'? (got 3)" in message
     assert "pet.lives: Input should be greater than 0 (got 0)" in message
     assert "romes: unknown key; did you mean 'rooms'? (got 2)" in message
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from grndist import inference
 from grndist.errors import UserError
-from grndist.inference import edges_of_checkpoint, edges_of_run
+from grndist.inference import checkpoint_of_run, edges_of_checkpoint
 from grndist.models.catran import CaTran, CaTranConfig
 from grndist.models.grn_vae import GRNVAE, GRNVAEConfig
 from grndist.optim import OptimizerConfig, Optimizers
@@ -78,4 +78,9 @@ def test_ties_are_cut_in_panel_order_to_exactly_k(tmp_path: Path):
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path):
     with pytest.raises(UserError, match="is not a run directory"):
-        edges_of_run(tmp_path)
+        checkpoint_of_run(tmp_path)
+
+
+def test_at_most_takes_what_there_is(vae: tuple[Path, np.ndarray]):
+    assert len(edges_of_checkpoint(vae[0], at_most=1000)) == 110
+    assert len(edges_of_checkpoint(vae[0], at_most=7)) == 7

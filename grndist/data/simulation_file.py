@@ -44,15 +44,9 @@ def write_simulation(simulation: Simulation, path: Path, overwrite: bool = False
     edges = network_path(path)
     table = simulation.network.to_csv(sep="\t", index=False, lineterminator="\n")
     data = _h5ad_bytes(simulation)
-    try:
-        with written_aside(edges, overwrite) as edges_aside, written_aside(path, overwrite) as data_aside:
-            edges_aside.write_text(table, encoding="utf-8", newline="")
-            data_aside.write_bytes(data)
-    except OSError as error:
-        raise UserError(
-            f"{path}: the system refused to write {len(data):,} bytes ({error.strerror}); "
-            "free some space, mend the folder's permissions or choose another place"
-        ) from None
+    with written_aside(edges, overwrite) as edges_aside, written_aside(path, overwrite) as data_aside:
+        edges_aside.write_text(table, encoding="utf-8", newline="")
+        data_aside.write_bytes(data)
     return edges
 
 

@@ -156,7 +156,7 @@ def write_store(
         overwrite: replace an existing store.
 
     Raises:
-        StoreError: the disk is full, a count is beyond 32 bits, or what is there is no store.
+        UserError: the disk is full, a count is beyond 32 bits, or what is there is no store.
     """
     if overwrite and path.exists() and not _is_store(path):
         raise StoreError(f"{path} exists and is not a grndist store, so it is not overwritten; choose another name")
@@ -164,33 +164,28 @@ def write_store(
     matrix = _compact(matrix[order], state)
     median_total, cells, genes = _described(matrix, obs.iloc[order], var, state)
     cells["source_row"] = order
-    try:
-        with written_aside(path, overwrite) as aside, anndata.settings.override(auto_shard_zarr_v3=False):
-            root = zarr.open_group(aside, mode="w", zarr_format=3)
-            root.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-            _write_matrix(root, matrix)
-            write_elem(root, "obs", cells)
-            write_elem(root, "var", genes)
-            manifest = _manifest(aside)
-            about = {
-                "format_version": FORMAT_VERSION,
-                "profile": "train",
-                "state": state,
-                "shuffle_seed": shuffle_seed,
-                "block": BLOCK,
-                "n_cells": matrix.shape[0],
-                "n_genes": matrix.shape[1],
-                "median_total": median_total,
-                "source": json.dumps(source, sort_keys=True),
-                "source_digest": source.get("sha256", ""),
-                "digest": _digest(manifest),
-                "manifest": manifest,
-            }
-            write_elem(root, "uns", {"grndist": about})
-    except OSError as error:
-        raise StoreError(
-            f"{path}: could not be written ({error.strerror or error}); nothing was changed there"
-        ) from error
+    with written_aside(path, overwrite) as aside, anndata.settings.override(auto_shard_zarr_v3=False):
+        root = zarr.open_group(aside, mode="w", zarr_format=3)
+        root.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
+        _write_matrix(root, matrix)
+        write_elem(root, "obs", cells)
+        write_elem(root, "var", genes)
+        manifest = _manifest(aside)
+        about = {
+            "format_version": FORMAT_VERSION,
+            "profile": "train",
+            "state": state,
+            "shuffle_seed": shuffle_seed,
+            "block": BLOCK,
+            "n_cells": matrix.shape[0],
+            "n_genes": matrix.shape[1],
+            "median_total": median_total,
+            "source": json.dumps(source, sort_keys=True),
+            "source_digest": source.get("sha256", ""),
+            "digest": _digest(manifest),
+            "manifest": manifest,
+        }
+        write_elem(root, "uns", {"grndist": about})
 
 
 def open_store(path: Path) -> Store:

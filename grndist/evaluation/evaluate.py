@@ -189,7 +189,12 @@ def candidates_of(regulators: Iterable[str], genes: Iterable[str], universe: str
 
 
 def evaluate(
-    edges: EdgeList, reference: Reference, expression: Expression | None, all_pairs: bool, seed: int
+    edges: EdgeList,
+    reference: Reference,
+    expression: Expression | None,
+    all_pairs: bool,
+    seed: int,
+    place: str = "the edge list",
 ) -> Scores:
     """Score `edges`, chance and (with `expression`) absolute correlation in every definition.
 
@@ -201,20 +206,20 @@ def evaluate(
       with `all_pairs`, or where it does not, all ordered pairs of their genes. Pairs with other genes are no
       candidates; the all-pairs EPR of BEELINE's code v1.1.0 lets a network lose by them.
 
-    Chance is the mean of `RANDOM_DRAWS` uniform rankings of the candidates.
+    Chance is the mean of `RANDOM_DRAWS` uniform rankings of the candidates. Messages call the edge list `place`.
 
     Raises:
         EvaluationError: edges and reference share no gene, no reference edge is left in the panel, all candidates are
             true, or the list has fewer candidates than k.
     """
-    _refuse_foreign_genes(edges, reference)
+    _refuse_foreign_genes(edges, reference, place)
     panel = set((expression.genes if expression else edges.genes) or _names(edges.table))
     true = _within(panel, reference)
     correlation = _correlation(expression, _names(reference.table)) if expression else None
     rows = []
     for lineage, candidates in _definitions(reference, true, panel, all_pairs):
         is_true = candidates.place(true, np.ones(len(true), dtype=bool))
-        _refuse_unscorable(edges, candidates, is_true, reference)
+        _refuse_unscorable(edges, candidates, is_true, reference, place)
         scores = {
             "network": _network(lineage, candidates, is_true, edges, true),
             "random": _random(lineage, is_true, seed),
@@ -277,16 +282,18 @@ def _within(panel: set[str], reference: Reference) -> pd.DataFrame:
     return true
 
 
-def _refuse_foreign_genes(edges: EdgeList, reference: Reference) -> None:
+def _refuse_foreign_genes(edges: EdgeList, reference: Reference, place: str) -> None:
     ours, theirs = _names(edges.table), _names(reference.table)
     if ours.isdisjoint(theirs):
         raise EvaluationError(
-            f"{reference.path} shares no gene with the edge list: it names {some(sorted(theirs))}, the edge list "
+            f"{reference.path} shares no gene with {place}: it names {some(sorted(theirs))}, the edge list "
             f"{some(sorted(ours))}; use the same identifiers (symbols or Ensembl, same case) in both"
         )
 
 
-def _refuse_unscorable(edges: EdgeList, candidates: Candidates, is_true: Mask, reference: Reference) -> None:
+def _refuse_unscorable(
+    edges: EdgeList, candidates: Candidates, is_true: Mask, reference: Reference, place: str
+) -> None:
     k, listed = int(is_true.sum()), candidates.count(edges.table)
     if is_true.all():
         raise EvaluationError(
@@ -295,7 +302,7 @@ def _refuse_unscorable(edges: EdgeList, candidates: Candidates, is_true: Mask, r
         )
     if listed < k:
         raise EvaluationError(
-            f"the edge list has {listed} of the {len(is_true)} candidate edges ({candidates.universe}), but {k} are "
+            f"{place} has {listed} of the {len(is_true)} candidate edges ({candidates.universe}), but {k} are "
             f"true in {reference.path} and its top {k} are needed; list more edges: grndist infer RUN --all"
         )
 

@@ -13,11 +13,12 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from safetensors.torch import save as serialize
 from torch import Tensor
 
 from grndist.errors import UserError
-from grndist.files import remove, written_aside
+from grndist.files import WriteError, remove, written_aside
 from grndist.genes import some
 from grndist.training.loop import State
 
@@ -48,17 +49,12 @@ def save(folder: Path, state: State, description: Description) -> Path:
     try:
         with written_aside(path, overwrite=True) as aside:
             aside.mkdir()
-            save_file(
-                {name: value.contiguous() for name, value in state.model.state_dict().items()},
-                aside / "weights.safetensors",
-            )
-            save_file(tensors, aside / "optimizer.safetensors")
+            (aside / "weights.safetensors").write_bytes(_bytes(state.model.state_dict()))
+            (aside / "optimizer.safetensors").write_bytes(_bytes(tensors))
             about = asdict(description) | {"optimizer": scalars}
             (aside / "checkpoint.json").write_text(json.dumps(about, indent=1))
-    except OSError as error:
-        raise CheckpointError(
-            f"{path}: could not be written ({error.strerror or error}); free some space and --resume"
-        ) from error
+    except WriteError as error:
+        raise WriteError(path, error.reason, "free some space and --resume") from error
     for old in checkpoints(folder)[:-KEPT]:
         remove(old)
     return path
@@ -142,6 +138,10 @@ def _load(file: Path) -> dict[str, Tensor]:
         ) from error
 
 
+def _bytes(tensors: dict[str, Tensor]) -> bytes:
+    return serialize({name: value.contiguous() for name, value in tensors.items()})
+
+
 def _flatten(states: dict[str, dict[str, Any]]) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Split optimiser states into tensors, named group/parameter/key, and everything else."""
     tensors: dict[str, Tensor] = {}
@@ -151,7 +151,7 @@ def _flatten(states: dict[str, dict[str, Any]]) -> tuple[dict[str, Tensor], dict
         for index, values in state["state"].items():
             for key, value in values.items():
                 if isinstance(value, torch.Tensor):
-                    tensors[f"{group}/{index}/{key}"] = value.contiguous()
+                    tensors[f"{group}/{index}/{key}"] = value
                 else:
                     numbers.setdefault(str(index), {})[key] = value
         scalars[group] = {"param_groups": state["param_groups"], "numbers": numbers}
