@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from grndist.data.store import Store, open_store, write_store
+from grndist.data.build import write_store
+from grndist.data.store import Store, open_store
 from grndist.genes import NON_TARGETING
 
 

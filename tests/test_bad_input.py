@@ -721,7 +721,7 @@ def test_training_on_a_disk_that_runs_full(small_disk: Callable[[int], None]):
 KILLED = """
 import os, signal, sys
 from grndist import cli
-from grndist.data import store
+from grndist.data import build as store
 def then_kill(function):
     def wrapped(*args, **kwargs):
         function(*args, **kwargs)

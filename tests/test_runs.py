@@ -11,7 +11,7 @@ import yaml
 from safetensors.torch import load_file
 
 from grndist.config import ConfigError
-from grndist.data.store import write_store
+from grndist.data.build import write_store
 from grndist.errors import UserError
 from grndist.runs import Interrupted, RunConfig, load_run, presets, train_run
 from grndist.training import checkpoint
@@ -19,12 +19,19 @@ from tests.conftest import genes, small_counts
 
 CATRAN = {
     "model": {"kind": "catran", "embedding": 4},
-    "training": {"epochs": 4, "cells_per_step": 60, "genes_per_step": 8, "checkpoint_every": 3, "log_every": 2},
+    "training": {
+        "epochs": 4,
+        "cells_per_step": 60,
+        "genes_per_step": 8,
+        "checkpoint_every": 3,
+        "log_every": 2,
+        "threads": 1,
+    },
     "tracking": {"kind": "none"},
 }
 DAZZLE = {
     "preset": "dazzle",
-    "training": {"epochs": 4, "cells_per_step": 60, "checkpoint_every": 3, "log_every": 2},
+    "training": {"epochs": 4, "cells_per_step": 60, "checkpoint_every": 3, "log_every": 2, "threads": 1},
     "tracking": {"kind": "none"},
 }
 
@@ -116,7 +123,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from grndist import runs
-from grndist.training import loop
+from grndist.training import checkpoint, loop
 place, at = sys.argv[2].split(":")
 steps = 0
 def kill_at(function, name):
@@ -130,7 +137,7 @@ def kill_at(function, name):
         return result
     return wrapped
 loop.Optimizers.step = kill_at(loop.Optimizers.step, "step")
-runs.checkpoint.save = kill_at(runs.checkpoint.save, "save")
+checkpoint.save = kill_at(checkpoint.save, "save")
 runs.train_run(runs.load_run(Path(sys.argv[1]), ["name=killed"]))
 """
 

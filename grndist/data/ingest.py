@@ -13,9 +13,10 @@ import pandas as pd
 from pydantic import Field
 from scipy import sparse
 
+from grndist.data.build import write_store
 from grndist.data.labels import LabelOptions, labelled, labels_described, read_labels
 from grndist.data.sources import Source, SourceError, SourceOptions, read_source, source_digest
-from grndist.data.store import State, write_store
+from grndist.data.store import State
 from grndist.files import refuse_existing
 from grndist.genes import NON_TARGETING, GenePanel, some
 

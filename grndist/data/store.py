@@ -6,31 +6,26 @@
     obs, var            cells (shuffled once at ingest; source_row undoes it) and genes, with totals and moments
     uns/grndist         format version, state of the values, digests and the manifest: every file, its bytes, its sha256
 
-Zarr returns zeros for a missing shard, so `open_store` checks the manifest. This is the only module that
-knows of chunks and shards. Cells are rows; genes keep the source's order.
+Zarr returns zeros for a missing shard, so `open_store` checks the manifest. This and `build`, which writes it, are the
+only modules that know of chunks and shards. Cells are rows; genes keep the source's order.
 """
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import anndata
 import numpy as np
 import pandas as pd
 import zarr
-from anndata.io import read_elem, write_elem
+from anndata.io import read_elem
 from jaxtyping import Float, Int64
 from scipy import sparse
-from zarr.codecs import BloscCodec, Crc32cCodec
 
 from grndist.errors import UserError
-from grndist.files import written_aside
-from grndist.genes import NON_TARGETING, GenePanel
-from grndist.seeds import stream
+from grndist.genes import GenePanel
 
 State = Literal["counts", "log1p", "continuous"]
 
@@ -133,61 +128,6 @@ class Store:
             ) from error
 
 
-def write_store(
-    path: Path,
-    matrix: sparse.csr_matrix,
-    obs: pd.DataFrame,
-    var: pd.DataFrame,
-    state: State,
-    source: dict[str, str],
-    shuffle_seed: int = 0,
-    overwrite: bool = False,
-) -> None:
-    """Write a store beside `path`, then put it in place; whatever was there stays until then.
-
-    Args:
-        path: the store's directory.
-        matrix: [cells, genes], values in `state`.
-        obs: one row a cell, with a `perturbation` column in which controls are "non-targeting".
-        var: one row a gene; its index is the panel.
-        state: what the values are; counts are kept as unsigned integers.
-        source: where the data come from, for the record.
-        shuffle_seed: cells are put in this random order, so that any block of them is a random sample.
-        overwrite: replace an existing store.
-
-    Raises:
-        UserError: the disk is full, a count is beyond 32 bits, or what is there is no store.
-    """
-    if overwrite and path.exists() and not _is_store(path):
-        raise StoreError(f"{path} exists and is not a grndist store, so it is not overwritten; choose another name")
-    order = stream(shuffle_seed, "store-order").permutation(matrix.shape[0])
-    matrix = _compact(matrix[order], state)
-    median_total, cells, genes = _described(matrix, obs.iloc[order], var, state)
-    cells["source_row"] = order
-    with written_aside(path, overwrite) as aside, anndata.settings.override(auto_shard_zarr_v3=False):
-        root = zarr.open_group(aside, mode="w", zarr_format=3)
-        root.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-        _write_matrix(root, matrix)
-        write_elem(root, "obs", cells)
-        write_elem(root, "var", genes)
-        manifest = _manifest(aside)
-        about = {
-            "format_version": FORMAT_VERSION,
-            "profile": "train",
-            "state": state,
-            "shuffle_seed": shuffle_seed,
-            "block": BLOCK,
-            "n_cells": matrix.shape[0],
-            "n_genes": matrix.shape[1],
-            "median_total": median_total,
-            "source": json.dumps(source, sort_keys=True),
-            "source_digest": source.get("sha256", ""),
-            "digest": _digest(manifest),
-            "manifest": manifest,
-        }
-        write_elem(root, "uns", {"grndist": about})
-
-
 def open_store(path: Path) -> Store:
     """Open a store and check that every file of its manifest is there, whole and no other than listed.
 
@@ -204,7 +144,7 @@ def open_store(path: Path) -> Store:
             "ingest the source again, or use the grndist that wrote it"
         )
     manifest = about.pop("manifest")
-    if _digest(manifest) != about["digest"]:
+    if digest_of(manifest) != about["digest"]:
         raise StoreError(f"{path}: the manifest does not match its own digest; ingest the source again")
     _check_files(path, manifest)
     group = zarr.open_group(path, mode="r")
@@ -223,7 +163,7 @@ def open_store(path: Path) -> Store:
 def _about(path: Path) -> dict[str, Any]:
     if not path.is_dir():
         raise StoreError(f"{path}: no such store; make one with `grndist ingest SOURCE {path}`")
-    if not _is_store(path):
+    if not is_store(path):
         raise StoreError(f"{path} is not a grndist store (it has no uns/grndist); make one with `grndist ingest`")
     try:
         return {
@@ -234,7 +174,8 @@ def _about(path: Path) -> dict[str, Any]:
         raise StoreError(f"{path}: its uns/grndist cannot be read ({error}); ingest the source again") from error
 
 
-def _is_store(path: Path) -> bool:
+def is_store(path: Path) -> bool:
+    """Whether there is a whole store at `path`: its uns/grndist is written last."""
     return (path / "uns" / "grndist" / "zarr.json").is_file()
 
 
@@ -254,103 +195,7 @@ def _check_files(path: Path, manifest: pd.DataFrame) -> None:
             )
 
 
-def _compact(matrix: sparse.csr_matrix, state: State) -> sparse.csr_matrix:
-    """Sorted columns, no stored zeros, the smallest fitting type."""
-    matrix = sparse.csr_matrix(matrix)
-    matrix.eliminate_zeros()
-    matrix.sort_indices()
-    if state != "counts":
-        matrix.data = matrix.data.astype(np.float32)
-        return matrix
-    largest = int(matrix.data.max(initial=0))
-    if largest >= 2**32:
-        raise StoreError(f"a count of {largest} does not fit 32 bits; are these counts?")
-    matrix.data = matrix.data.astype(np.uint16 if largest < 2**16 else np.uint32)
-    return matrix
-
-
-def _described(
-    matrix: sparse.csr_matrix, obs: pd.DataFrame, var: pd.DataFrame, state: State
-) -> tuple[float, pd.DataFrame, pd.DataFrame]:
-    """Median total, obs with totals and control flag, var with moments over all cells (population variance)."""
-    values = matrix.astype(np.float64)
-    totals = np.asarray(values.sum(axis=1)).ravel()
-    median_total = float(np.median(totals))
-    cells = _writable(obs)
-    cells["perturbation"] = pd.Categorical(obs["perturbation"].astype(str).to_numpy())
-    cells["is_control"] = (cells["perturbation"] == NON_TARGETING).to_numpy()
-    cells["total_counts"] = totals
-    cells["n_genes"] = np.diff(matrix.indptr).astype(np.int32)
-    genes = _writable(var)
-    genes["mean"], genes["variance"] = _moments(values)
-    genes["nnz"] = np.bincount(matrix.indices, minlength=matrix.shape[1]).astype(np.int64)
-    if state != "log1p":
-        scale = np.divide(median_total, totals, out=np.zeros_like(totals), where=totals > 0)
-        logged = sparse.diags(scale) @ values
-        logged.data = np.log1p(logged.data)
-        genes["log1p_mean"], genes["log1p_variance"] = _moments(sparse.csr_matrix(logged))
-    return median_total, cells, genes
-
-
-def _moments(values: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
-    mean = np.asarray(values.mean(axis=0)).ravel()
-    square = np.asarray(values.multiply(values).mean(axis=0)).ravel()
-    return mean, np.maximum(square - mean**2, 0.0)
-
-
-def _writable(table: pd.DataFrame) -> pd.DataFrame:
-    """A copy whose columns AnnData can write: text where a column mixes types."""
-    table = table.copy()
-    table.index = table.index.astype(str).rename(None)
-    table.columns = [str(column) for column in table.columns]
-    for name in table.columns:
-        if table[name].dtype == object:
-            table[name] = pd.Categorical(table[name].map(str))
-    return table
-
-
-def _write_matrix(root: zarr.Group, matrix: sparse.csr_matrix) -> None:
-    group = root.create_group("X")
-    group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": list(matrix.shape)})
-    indices = matrix.indices.astype(np.uint16 if matrix.shape[1] <= 2**16 else np.uint32)
-    for name, values in (("data", matrix.data), ("indices", indices)):
-        _write_array(group, name, values, CHUNK, SHARD)
-    _write_array(group, "indptr", matrix.indptr.astype(np.int64), len(matrix.indptr), len(matrix.indptr))
-
-
-def _write_array(group: zarr.Group, name: str, values: np.ndarray, chunk: int, shard: int) -> None:
-    size = values.dtype.itemsize
-    array = group.create_array(
-        name,
-        shape=values.shape,
-        dtype=values.dtype,
-        chunks=(chunk,),
-        shards=(shard,) if shard > chunk else None,
-        compressors=[BloscCodec(cname="lz4", clevel=3, shuffle="shuffle", typesize=size), Crc32cCodec()],
-        config={"write_empty_chunks": True},
-        attributes={"encoding-type": "array", "encoding-version": "0.2.0"},
-    )
-    for start in range(0, len(values), shard):
-        array[start : start + shard] = values[start : start + shard]
-
-
-def _manifest(folder: Path) -> pd.DataFrame:
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    return pd.DataFrame(
-        {
-            "key": [file.relative_to(folder).as_posix() for file in files],
-            "bytes": [file.stat().st_size for file in files],
-            "sha256": [_sha256(file) for file in files],
-        }
-    )
-
-
-def _sha256(file: Path) -> str:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _digest(manifest: pd.DataFrame) -> str:
+def digest_of(manifest: pd.DataFrame) -> str:
     """A digest of the whole data set: of every file's key and sha256, in order of the keys."""
     lines = sorted(f"{key} {sha}" for key, sha in zip(manifest["key"], manifest["sha256"], strict=True))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()

@@ -3,8 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from grndist.data.build import write_store
 from grndist.data.normalise import ExpressionConfig, expression, moments
-from grndist.data.store import Store, open_store, write_store
+from grndist.data.store import Store, open_store
 from tests.conftest import genes, small_counts
 
 

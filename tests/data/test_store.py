@@ -11,8 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from grndist.data import build
 from grndist.data import store as module
-from grndist.data.store import Store, StoreError, open_store, write_store
+from grndist.data.build import write_store
+from grndist.data.store import Store, StoreError, open_store
 from grndist.genes import CONTROL, UNMAPPED
 from tests.conftest import genes, small_counts
 
@@ -77,8 +79,8 @@ def test_large_counts_take_32_bits_and_floats_stay_floats(tmp_path: Path):
 
 
 def test_many_shards_are_written_and_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(module, "CHUNK", 64)
-    monkeypatch.setattr(module, "SHARD", 512)
+    monkeypatch.setattr(build, "CHUNK", 64)
+    monkeypatch.setattr(build, "SHARD", 512)
     counts, obs = small_counts()
     write_store(tmp_path / "s.zarr", counts, obs, genes(12), "counts", {})
     assert len(list((tmp_path / "s.zarr" / "X" / "data" / "c").iterdir())) == -(-counts.nnz // 512)

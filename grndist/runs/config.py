@@ -1,0 +1,81 @@
+"""The settings of a run, and the run file they come from."""
+
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from grndist import models
+from grndist.config import Config, ConfigError, Tree, merge, parse_overrides, read_tree, validate
+from grndist.data.normalise import ExpressionConfig
+from grndist.optim import OptimizerConfig
+from grndist.tracking import TrackingConfig
+
+
+class TrainingConfig(OptimizerConfig):
+    """How the cells are visited, for how long, and how often to look."""
+
+    epochs: int = Field(gt=0)
+    cells_per_step: int = Field(gt=0, description="over all workers together")
+    genes_per_step: int | None = Field(gt=0, description="genes drawn for each step; null: all genes")
+    sampling: Literal["shuffled", "per_perturbation"] = Field(
+        "shuffled", description="per_perturbation: equal numbers of cells for every perturbation and for the controls"
+    )
+    cells_per_perturbation: int = Field(25, gt=0, description="in a row, with sampling per_perturbation")
+    cells_per_epoch: int = Field(100_000, gt=0, description="length of an epoch with sampling per_perturbation")
+    streams: int = Field(1, gt=0, description="logical streams of cells, dealt to workers; 1 is the published form")
+    seed: int = Field(0, ge=0)
+    threads: int | None = Field(
+        None, gt=0, description="CPU threads; null: OMP_NUM_THREADS, or all cores. Another number rounds differently"
+    )
+    checkpoint_every: int = Field(500, gt=0, description="steps")
+    log_every: int = Field(10, gt=0, description="steps")
+
+
+class RunConfig(Config):
+    """One training run, completely."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="of the run directory below `runs`")
+    preset: str = Field("", description="the shipped settings this run started from")
+    store: Path
+    runs: Path = Field(Path("runs"), description="the run root: run directories, mlflow.db")
+    model: models.ModelConfig
+    expression: ExpressionConfig
+    training: TrainingConfig
+    tracking: TrackingConfig = TrackingConfig()
+
+
+def load_run(path: Path, overrides: list[str]) -> RunConfig:
+    """Read a run file; what wins, last first: overrides, the file, its preset, what the model's paper prescribes.
+
+    Raises:
+        ConfigError: the file is missing or not valid; every problem on a line of its own.
+    """
+    tree = merge(read_tree(path), parse_overrides(overrides))
+    tree = merge(_preset(tree.get("preset"), path), tree)
+    model = tree.get("model")
+    kind = model.get("kind") if isinstance(model, dict) else None
+    if kind not in models.CONFIGS:
+        raise ConfigError(
+            f"{path}: model.kind is {kind!r}; set it to one of {', '.join(models.CONFIGS)}, "
+            f"or give a preset ({', '.join(presets())})"
+        )
+    tree = merge({"name": path.stem}, dict(models.CONFIGS[kind].run_defaults), tree)
+    config = validate(RunConfig, tree, path)
+    return config.model_copy(update={"store": config.store.absolute(), "runs": config.runs.absolute()})
+
+
+def presets() -> list[str]:
+    """Names of the shipped presets."""
+    folder = resources.files("grndist.models") / "presets"
+    return sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
+
+
+def _preset(name: Any, where: Path) -> Tree:
+    if name is None:
+        return {}
+    if name not in presets():
+        raise ConfigError(f"{where}: there is no preset {name!r}; the presets are {', '.join(presets())}")
+    with resources.as_file(resources.files("grndist.models") / "presets" / f"{name}.yaml") as file:
+        return read_tree(file)
