@@ -12,11 +12,12 @@ PAPER_EPOCHS = {"catran": 25, "grn_vae": 120}
 
 
 def main(out: Path) -> None:
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
     scores = {model: json.loads((out / f"{model}.scores.json").read_text()) for model in PAPER_EPOCHS}
     table = Table(title="Recovery of the simulated network (1 is chance)")
-    for column in ("method", "EPR (DAZZLE)", "AUPRC ratio (DAZZLE)", "EPR (BEELINE)", "AUPRC ratio (BEELINE)"):
-        table.add_column(column, justify="left" if column == "method" else "right")
+    table.add_column("method", no_wrap=True)
+    for column in ("EPR (DAZZLE)", "AUPRC ratio (DAZZLE)", "EPR (BEELINE)", "AUPRC ratio (BEELINE)"):
+        table.add_column(column, justify="right")
     for model, result in scores.items():
         table.add_row(model, *cells(result, "network"))
     for baseline in ("random", "absolute correlation"):

@@ -8,7 +8,7 @@ does not depend on how many there are.
 import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64
@@ -19,6 +19,7 @@ from grndist.seeds import stream
 Cells = Int64[np.ndarray, " cells"]
 
 
+@runtime_checkable
 class Plan(Protocol):
     """What the loader asks of a plan."""
 

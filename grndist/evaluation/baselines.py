@@ -3,13 +3,13 @@
 from collections.abc import Iterable
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float, Float64
 
 from grndist.seeds import stream
 
 
 def absolute_correlation(
-    blocks: Iterable[Float32[np.ndarray, "_ genes"]],  # blocks of cells x genes, of any height
+    blocks: Iterable[Float[np.ndarray, "_ genes"]],  # blocks of cells x genes, of any height
 ) -> Float64[np.ndarray, "genes genes"]:
     """Absolute Pearson correlation of every pair of genes over the cells of all blocks; symmetric.
 

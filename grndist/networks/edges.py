@@ -3,7 +3,7 @@
 No self-loops. Where the model has signs, a positive weight activates and a negative one represses.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,8 +26,8 @@ class EdgeList:
 
 
 def edge_list(
-    regulators: Sequence[str],
-    targets: Sequence[str],
+    regulators: Iterable[str],
+    targets: Iterable[str],
     weights: Sequence[float] | np.ndarray,
     genes: Sequence[str] = (),
     signed: bool = False,

@@ -52,7 +52,7 @@ class Source:
     logged: bool  # the file says so itself (scanpy's uns["log1p"])
     description: str
 
-    def place(self, position: int) -> str:
+    def place(self, position: int | np.integer) -> str:
         """The gene and cell of the stored value number `position`, for messages."""
         cell = int(np.searchsorted(self.matrix.indptr, position, side="right")) - 1
         gene = int(self.matrix.indices[position])
