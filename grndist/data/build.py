@@ -92,8 +92,7 @@ def _described(
     matrix: sparse.csr_matrix, obs: pd.DataFrame, var: pd.DataFrame, state: State
 ) -> tuple[float, pd.DataFrame, pd.DataFrame]:
     """Median total, obs with totals and control flag, var with moments over all cells (population variance)."""
-    values = matrix.astype(np.float64)
-    totals = np.asarray(values.sum(axis=1)).ravel()
+    totals = np.asarray(matrix.sum(axis=1, dtype=np.float64)).ravel()
     median_total = float(np.median(totals))
     cells = _writable(obs)
     cells["perturbation"] = pd.Categorical(obs["perturbation"].astype(str).to_numpy())
@@ -101,19 +100,21 @@ def _described(
     cells["total_counts"] = totals
     cells["n_genes"] = np.diff(matrix.indptr).astype(np.int32)
     genes = _writable(var)
-    genes["mean"], genes["variance"] = _moments(values)
+    genes["mean"], genes["variance"] = _moments(matrix, matrix.data)
     genes["nnz"] = np.bincount(matrix.indices, minlength=matrix.shape[1]).astype(np.int64)
-    if state != "log1p":
+    if state == "counts":
         scale = np.divide(median_total, totals, out=np.zeros_like(totals), where=totals > 0)
-        logged = sparse.diags(scale) @ values
-        logged.data = np.log1p(logged.data)
-        genes["log1p_mean"], genes["log1p_variance"] = _moments(sparse.csr_matrix(logged))
+        logged = np.repeat(scale, np.diff(matrix.indptr))
+        logged *= matrix.data
+        genes["log1p_mean"], genes["log1p_variance"] = _moments(matrix, np.log1p(logged, out=logged))
     return median_total, cells, genes
 
 
-def _moments(values: sparse.csr_matrix) -> tuple[np.ndarray, np.ndarray]:
-    mean = np.asarray(values.mean(axis=0)).ravel()
-    square = np.asarray(values.multiply(values).mean(axis=0)).ravel()
+def _moments(matrix: sparse.csr_matrix, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance of every gene, with `values` in the place of the matrix's non-zero ones."""
+    n_cells, n_genes = matrix.shape
+    mean = np.bincount(matrix.indices, weights=values, minlength=n_genes) / n_cells
+    square = np.bincount(matrix.indices, weights=np.square(values, dtype=np.float64), minlength=n_genes) / n_cells
     return mean, np.maximum(square - mean**2, 0.0)
 
 

@@ -68,7 +68,7 @@ class Store:
 
     @cached_property
     def var(self) -> pd.DataFrame:
-        """The table of genes, with `mean`, `variance`, `nnz`; `log1p_mean`, `log1p_variance` unless logged already."""
+        """The table of genes, with `mean`, `variance`, `nnz` and, of counts, `log1p_mean`, `log1p_variance`."""
         return read_elem(self._group["var"])
 
     @cached_property
