@@ -133,7 +133,7 @@ def train(
     if resume and overwrite:
         raise UserError("give --resume or --overwrite, not both")
     summary = train_run(load_run(run_file, overrides or []), resume, overwrite)
-    losses = ", ".join(f"{name} {value:.4g}" for name, value in summary.losses.items())
+    losses = ", ".join(f"{name} {value:.4g}" for name, value in summary.losses.items()) or "there was no step left"
     print(f"{summary.steps} steps, {summary.seconds:.1f} s, {summary.cells_per_second:,.0f} cells/s; {losses}")
     print(f"checkpoint: {summary.checkpoint}")
     print("\n".join(summary.tracking))

@@ -1,5 +1,6 @@
 """Writing aside, then renaming: a path is either whole or not there."""
 
+import ctypes
 import os
 import shutil
 import uuid
@@ -62,14 +63,22 @@ def _put_in_place(aside: Path, path: Path) -> None:
     if not path.is_dir():
         os.replace(aside, path)  # noqa: PTH105 - atomic on POSIX
         return
-    old = path.with_name(f".{path.name}.old-{uuid.uuid4().hex[:8]}")
-    path.rename(old)  # a directory cannot be replaced in one step
-    try:
-        aside.rename(path)
-    except BaseException:
-        old.rename(path)
-        raise
-    remove(old)
+    if not _exchange(aside, path):  # a directory cannot be replaced in one step, but two can change places
+        old = path.with_name(f".{path.name}.old-{uuid.uuid4().hex[:8]}")
+        path.rename(old)
+        try:
+            aside.rename(path)
+        except BaseException:
+            old.rename(path)
+            raise
+        aside = old
+    remove(aside)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two paths change places in one step; false where the system or the file system cannot."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)  # Linux
+    return renameat2 is not None and renameat2(-100, bytes(one), -100, bytes(other), 2) == 0  # cwd, RENAME_EXCHANGE
 
 
 def sync(path: Path) -> None:

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from grndist import files
 from grndist.errors import UserError
 from grndist.files import written_aside
 
@@ -51,3 +52,28 @@ def test_a_directory_is_replaced_only_when_asked(tmp_path: Path):
 def test_a_missing_parent_is_named(tmp_path: Path):
     with pytest.raises(UserError, match="does not exist"), written_aside(tmp_path / "no" / "file"):
         pass
+
+
+@pytest.mark.parametrize("can_exchange", [True, False])
+def test_a_directory_is_replaced_where_two_cannot_change_places(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, can_exchange: bool
+):
+    if not can_exchange:
+        monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    path = tmp_path / "store"
+    for content in ("old", "new"):
+        with written_aside(path, overwrite=True) as aside:
+            aside.mkdir()
+            (aside / "inside").write_text(content)
+    assert (path / "inside").read_text() == "new"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["store"]
+
+
+def test_two_directories_change_places(tmp_path: Path):
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    if not files._exchange(tmp_path / "a", tmp_path / "b"):
+        pytest.skip("this file system cannot exchange two names")
+    assert (tmp_path / "a" / "b").exists()
+    assert (tmp_path / "b" / "a").exists()

@@ -207,6 +207,19 @@ def test_an_existing_run_is_neither_continued_nor_lost_by_accident(run_file: Pat
     assert train_run(load(run_file), overwrite=True).steps == 20
 
 
+def test_a_run_is_replaced_only_by_one_that_has_a_checkpoint(run_file: Path):
+    first = train_run(load(run_file))
+    before = weights(first.folder)
+    with pytest.raises(UserError, match=r"lower training\.learning_rate"):
+        train_run(load(run_file, "training.learning_rate=1e38"), overwrite=True)
+    assert same_bits(before, weights(first.folder))
+    assert "learning_rate: 0.001" in (first.folder / "config.yaml").read_text()
+    assert train_run(load(run_file), resume=True).steps == 20
+    other = train_run(load(run_file, "training.seed=1"), overwrite=True)
+    assert not same_bits(before, weights(other.folder))
+    assert not (other.folder / ".replaced").exists()
+
+
 def test_a_folder_of_other_things_is_never_overwritten(run_file: Path):
     folder = run_file.parent / "runs" / "small"
     folder.mkdir(parents=True)

@@ -15,6 +15,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from grndist.data.store import BLOCK, CHUNK, FORMAT_VERSION, SHARD, State, StoreError, digest_of, is_store
 from grndist.files import written_aside
 from grndist.genes import NON_TARGETING
+from grndist.progress import track
 from grndist.seeds import stream
 
 
@@ -150,7 +151,7 @@ def _write_array(group: zarr.Group, name: str, values: np.ndarray, chunk: int, s
         config={"write_empty_chunks": True},
         attributes={"encoding-type": "array", "encoding-version": "0.2.0"},
     )
-    for start in range(0, len(values), shard):
+    for start in track(range(0, len(values), shard), f"write X/{name}", -(-len(values) // shard)):
         array[start : start + shard] = values[start : start + shard]
 
 

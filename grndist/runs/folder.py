@@ -5,7 +5,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Literal
 
@@ -39,7 +39,7 @@ def locked(folder: Path, resume: bool, overwrite: bool) -> Iterator[None]:
         raise RunError(
             f"{folder} exists already; go on with --resume, start it anew with --overwrite, or give another name=..."
         )
-    if folder.exists() and not _is_run(folder) and any(not path.name.startswith(".") for path in folder.iterdir()):
+    if folder.exists() and not _is_run(folder) and _visible(folder):
         raise RunError(f"{folder} exists and is not a run directory; give another name=... or runs=...")
     if resume and not _is_run(folder):
         raise RunError(f"{folder}: there is no run to resume; leave out --resume to start it")
@@ -60,11 +60,35 @@ def locked(folder: Path, resume: bool, overwrite: bool) -> Iterator[None]:
         handle.truncate(0)
         handle.write(str(os.getpid()))
         handle.flush()
-        if overwrite and not resume:
-            for path in folder.iterdir():
-                if path.name != ".lock":
-                    remove(path)
+        with _replacing(folder) if overwrite else nullcontext():
+            yield
+
+
+@contextmanager
+def _replacing(folder: Path) -> Iterator[None]:
+    """Set the old run aside until a new one has a checkpoint; if that never happens, put it back."""
+    old, checkpoints = folder / ".replaced", folder / "checkpoints"
+    if checkpoint.checkpoints(checkpoints) or not old.is_dir():  # else a killed process has left the old run there
+        remove(old)
+        old.mkdir()
+        _move(folder, old)
+    try:
         yield
+    finally:
+        if not checkpoint.checkpoints(checkpoints):
+            for path in _visible(folder):
+                remove(path)
+            _move(old, folder)
+        remove(old)
+
+
+def _visible(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if not path.name.startswith(".")]
+
+
+def _move(source: Path, target: Path) -> None:
+    for path in _visible(source):
+        path.rename(target / path.name)
 
 
 def _is_run(folder: Path) -> bool:
