@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
 
 from grndist import models
 from grndist.errors import UserError
@@ -80,7 +80,13 @@ def edges_of_checkpoint(
 
 
 def _load(folder: Path, about: checkpoint.Description) -> models.CaTran | models.GRNVAE:
-    config = TypeAdapter(models.ModelConfig).validate_python(about.config["model"])
+    try:
+        config = TypeAdapter(models.ModelConfig).validate_python(about.config["model"])
+    except ValidationError as error:
+        raise InferenceError(
+            f"{folder}: its settings are not of this version of grndist ({error.errors()[0]['msg']}); "
+            "train again, or use the version that wrote it"
+        ) from error
     size = len(about.genes)
     model = models.build(config, size, lambda: (np.zeros(size), np.ones(size)), seed=0)
     model.load_state_dict(checkpoint.load_weights(folder))

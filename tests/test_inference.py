@@ -84,3 +84,10 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path):
 def test_at_most_takes_what_there_is(vae: tuple[Path, np.ndarray]):
     assert len(edges_of_checkpoint(vae[0], at_most=1000)) == 110
     assert len(edges_of_checkpoint(vae[0], at_most=7)) == 7
+
+
+def test_settings_of_another_version_are_refused(vae: tuple[Path, np.ndarray]):
+    file = vae[0] / "checkpoint.json"
+    file.write_text(file.read_text().replace('"alpha"', '"alpha_of_the_future"'))
+    with pytest.raises(UserError, match="its settings are not of this version of grndist"):
+        edges_of_checkpoint(vae[0])
