@@ -84,7 +84,7 @@ class ShuffledPlan:
 
     def share(self, epoch: int, step: int, logical: int) -> Cells:
         """An equal part (one step's) of the stream's cells of this epoch."""
-        order = _shuffled_order(self, epoch, logical)
+        order = _shuffled_orders(self, epoch)[logical]
         return order[len(order) * step // self.steps_per_epoch : len(order) * (step + 1) // self.steps_per_epoch]
 
     def genes(self, epoch: int, step: int) -> Int64[np.ndarray, " genes"]:
@@ -92,17 +92,20 @@ class ShuffledPlan:
         return gene_subset(self.seed, epoch, step, self.n_genes, self.genes_per_step)
 
 
-@lru_cache(maxsize=64)
-def _shuffled_order(plan: ShuffledPlan, epoch: int, logical: int) -> Cells:
-    """All cells of one stream in one epoch: its windows in turn, each permuted."""
+@lru_cache(maxsize=2)  # an order takes 8 bytes a cell
+def _shuffled_orders(plan: ShuffledPlan, epoch: int) -> tuple[Cells, ...]:
+    """All cells of one epoch, by logical stream: each stream's windows in turn, each permuted."""
     n_blocks = math.ceil(plan.n_cells / plan.cells_per_block)
     blocks = stream(plan.seed, "blocks", epoch).permutation(n_blocks)
-    windows = [blocks[first : first + plan.blocks_per_window] for first in range(0, n_blocks, plan.blocks_per_window)]
-    parts = [
-        stream(plan.seed, "cells", epoch, number).permutation(_rows(plan, windows[number]))
-        for number in range(logical, len(windows), plan.streams)
+    starts = range(0, n_blocks, plan.blocks_per_window)
+    windows = [
+        stream(plan.seed, "cells", epoch, number).permutation(
+            _rows(plan, blocks[start : start + plan.blocks_per_window])
+        )
+        for number, start in enumerate(starts)
     ]
-    return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+    nothing = np.empty(0, dtype=np.int64)
+    return tuple(np.concatenate([nothing, *windows[logical :: plan.streams]]) for logical in range(plan.streams))
 
 
 def _rows(plan: ShuffledPlan, blocks: Int64[np.ndarray, " blocks"]) -> Cells:
