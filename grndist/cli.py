@@ -211,7 +211,7 @@ def evaluate(
 
 def entry() -> None:
     """The `grndist` program: a mistake of the user's is one message, not a traceback."""
-    # Idle threads sleep instead of spinning: as fast on a quiet machine, twice as fast on a busy one (experiments.md).
+    # Idle threads sleep instead of spinning, which pays where another process wants the cores (docs/experiments.md).
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()

@@ -138,13 +138,15 @@ def kill_at(function, name):
     return wrapped
 loop.Optimizers.step = kill_at(loop.Optimizers.step, "step")
 checkpoint.save = kill_at(checkpoint.save, "save")
+checkpoint.serialize = kill_at(checkpoint.serialize, "write")
 runs.train_run(runs.load_run(Path(sys.argv[1]), ["name=killed"]))
 """
 
 
 @pytest.mark.parametrize("tree", [CATRAN, DAZZLE], ids=["catran", "dazzle"])
-@pytest.mark.parametrize("place", ["step:1", "step:8", "save:9", "step:19"])
-def test_a_run_killed_at_any_step_resumes_to_the_same_bits(tmp_path: Path, store_path: Path, tree: dict, place: str):
+@pytest.mark.parametrize("place", ["step:1", "step:8", "save:9", "write:9", "step:19"])
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, store_path: Path, tree: dict, place: str):
+    """Killed after a step, after a checkpoint is saved, and while one is being written, its files not all there."""
     run_file = written(tmp_path / "r.yaml", tree, store_path)
     whole = train_run(load(run_file))
     process = subprocess.run(
@@ -156,6 +158,13 @@ def test_a_run_killed_at_any_step_resumes_to_the_same_bits(tmp_path: Path, store
     assert same_bits(weights(whole.folder), weights(resumed.folder))
     lines = (resumed.folder / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(2, 21, 2))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tree", [CATRAN, DAZZLE], ids=["catran", "dazzle"])
+@pytest.mark.parametrize("step", range(1, 21))
+def test_a_run_killed_at_any_step_resumes_to_the_same_bits(tmp_path: Path, store_path: Path, tree: dict, step: int):
+    test_a_killed_run_resumes_to_the_same_bits(tmp_path, store_path, tree, f"step:{step}")
 
 
 INTERRUPTED = """
