@@ -16,6 +16,9 @@ from grndist.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
+store_app = typer.Typer(no_args_is_help=True, help="Look at a store: info, verify, head.")
+app.add_typer(store_app, name="store")
+
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="replace what is there")]
 
 
@@ -76,9 +79,9 @@ def simulate(
 
 @app.command()
 def ingest(
-    source: Annotated[Path, typer.Argument(help="h5ad, 10x folder or h5, CSV or TSV (.gz)")],
-    store: Annotated[Path, typer.Argument(help="the Zarr store to write")],
-    layer: Annotated[str | None, typer.Option(help="h5ad: take this layer instead of X")] = None,
+    sources: Annotated[list[Path], typer.Argument(help="h5ad, AnnData Zarr, 10x folder or h5, CSV or TSV; or several")],
+    store: Annotated[str, typer.Argument(help="the Zarr store to write: a path, or a URL (s3://, gs://, ...)")],
+    layer: Annotated[str | None, typer.Option(help="h5ad, Zarr: take this layer instead of X")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="h5ad: take .raw instead of X")] = False,
     genes_in_rows: Annotated[bool, typer.Option("--genes-in-rows", help="CSV/TSV: rows are genes")] = False,
     cells_in_rows: Annotated[bool, typer.Option("--cells-in-rows", help="CSV/TSV: rows are cells")] = False,
@@ -99,13 +102,27 @@ def ingest(
     ] = None,
     cells_table: Annotated[Path | None, typer.Option(help="CSV/TSV with a row per cell, joined to obs by name")] = None,
     state: Annotated[str, typer.Option(help="what the values are: auto, counts, log1p or continuous")] = "auto",
+    genes: Annotated[
+        str, typer.Option(help="of several sources: intersection or union of their genes")
+    ] = "intersection",
+    prefix_cells: Annotated[
+        bool, typer.Option("--prefix-cells", help="call cells FILE:cell, where several sources share names")
+    ] = False,
+    split: Annotated[str, typer.Option(help="shares of train, validation and test cells")] = "0.8,0.1,0.1",
+    split_seed: Annotated[int, typer.Option(help="of the choice of train, validation and test cells")] = 0,
     shuffle_seed: Annotated[int, typer.Option(help="of the order of cells in the store")] = 0,
+    profile: Annotated[str, typer.Option(help="train (streams fast) or archive (half the size)")] = "train",
+    threads: Annotated[int | None, typer.Option(min=1, help="all CPUs of this process if not given")] = None,
+    scheduler: Annotated[
+        str | None, typer.Option(help="run on a cluster: tcp://HOST:PORT of a Dask scheduler, or ray")
+    ] = None,
+    work: Annotated[Path | None, typer.Option(help="folder to work in; beside the store if not given")] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Bring a count matrix into a store that training streams from."""
+    """Bring count matrices into a store that training streams from; after a kill, the same command goes on."""
     from grndist.config import validate
-    from grndist.data.ingest import IngestConfig
-    from grndist.data.ingest import ingest as run
+    from grndist.data.ingest import IngestConfig, ingest_files
+    from grndist.launch import scheduler as scheduled
 
     if genes_in_rows and cells_in_rows:
         raise UserError("give --genes-in-rows or --cells-in-rows, not both")
@@ -113,11 +130,50 @@ def ingest(
     settings = {
         "layer": layer, "raw": raw, "orientation": orientation, "gene_column": gene_column,
         "make_genes_unique": make_genes_unique, "perturbation_column": perturbation_column, "control": control,
-        "where": where, "cells_table": cells_table, "state": state, "shuffle_seed": shuffle_seed,
+        "where": where, "cells_table": cells_table, "state": state, "genes": genes, "prefix_cells": prefix_cells,
+        "split": split.split(","), "split_seed": split_seed, "shuffle_seed": shuffle_seed, "profile": profile,
     }  # fmt: skip
-    report = run(source, store, validate(IngestConfig, settings, "grndist ingest"), overwrite)
+    config = validate(IngestConfig, settings, "grndist ingest")
+    report = ingest_files(sources, store, config, overwrite, work, scheduled(scheduler, threads))
     print("\n".join(report.lines))
-    print(f"\nnext: grndist train RUN.yaml store={store}   (configs/ has examples)")
+    print(f"\nnext: grndist store info {store}\n      grndist train RUN.yaml store={store}   (configs/ has examples)")
+
+
+@store_app.command("info")
+def store_info(store: Annotated[str, typer.Argument(help="a store, at a path or URL")]) -> None:
+    """Shape, labels, density, size and digest."""
+    from grndist.data.inspect import info
+    from grndist.data.store import open_store
+
+    lines = info(open_store(store))
+    width = max(len(name) for name, _ in lines)
+    print("\n".join(f"{name:<{width}}  {text}" for name, text in lines))
+
+
+@store_app.command("verify")
+def store_verify(store: Annotated[str, typer.Argument(help="a store, at a path or URL")]) -> None:
+    """Read every file and compare it with what was written."""
+    from grndist.data.inspect import verify
+    from grndist.data.store import REMEDY, StoreError
+
+    n_files, damage = verify(store)
+    if damage:
+        problems = "".join(f"\n  {one.problem}" for one in damage)
+        raise StoreError(f"{store}: {len(damage)} of {n_files} files are damaged:{problems}\n{REMEDY}")
+    print(f"{store}: all {n_files} files are as they were written")
+
+
+@store_app.command("head")
+def store_head(
+    store: Annotated[str, typer.Argument(help="a store, at a path or URL")],
+    cells: Annotated[int, typer.Option("-n", min=1, help="number of cells")] = 5,
+    genes: Annotated[int, typer.Option(min=0, help="number of genes, those seen most in these cells")] = 6,
+) -> None:
+    """The first cells as a table."""
+    from grndist.data.inspect import head
+    from grndist.data.store import open_store
+
+    print(head(open_store(store), cells, genes).to_string(float_format="{:.6g}".format))
 
 
 @app.command()
@@ -142,7 +198,7 @@ def train(
 
 @app.command()
 def infer(
-    run: Annotated[Path, typer.Argument(help="a run directory")],
+    run: Annotated[str, typer.Argument(help="a run directory, at a path or URL")],
     k: Annotated[
         int | None, typer.Option("-k", min=1, help="the k strongest edges; at most 1000 if nothing is said")
     ] = None,
@@ -151,27 +207,27 @@ def infer(
         bool, typer.Option("--all", help="every edge, which scoring against a large network needs")
     ] = False,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="parquet, tsv or csv; RUN/edges.parquet if not given")
+        str | None, typer.Option("--out", "-o", help="parquet, tsv or csv; RUN/edges.parquet if not given")
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write the network of a run as a sorted edge list."""
-    from grndist.files import refuse_existing
-    from grndist.inference import checkpoint_of_run, edges_of_checkpoint
+    from grndist.inference import checkpoint_of_run, edges_of_run
     from grndist.networks.io import table_ending, write_edges
     from grndist.runs import tracked
+    from grndist.storage import delivered, joined, refuse_taken
 
     if sum([k is not None, threshold is not None, every]) > 1:
         raise UserError("give one of -k, --threshold and --all")
-    path = out or run / "edges.parquet"
-    checkpoint = checkpoint_of_run(run)
-    table_ending(path)
-    refuse_existing(path, overwrite)
+    path = out or joined(run, "edges.parquet")
+    table_ending(Path(path))
+    with checkpoint_of_run(run):
+        refuse_taken(path, overwrite)
     unsaid = k is None and threshold is None and not every
-    edges = edges_of_checkpoint(checkpoint, k, threshold, at_most=1000 if unsaid else None)
-    write_edges(edges, path, overwrite)
-    with tracked(run) as tracker:
-        tracker.log_file(path, "edges")
+    edges = edges_of_run(run, k, threshold, at_most=1000 if unsaid else None)
+    with delivered(path) as file, tracked(run) as tracker:
+        write_edges(edges, file, overwrite)
+        tracker.log_file(file, "edges")
     print(f"{path}: {len(edges)} edges, {'signed' if edges.signed else 'without signs'}, strongest:")
     print(edges.table.head(5).to_string(index=False, float_format="{:.6g}".format))
     print(f"\nnext: grndist evaluate {path} --reference NETWORK.tsv")
@@ -179,11 +235,11 @@ def infer(
 
 @app.command()
 def evaluate(
-    edges: Annotated[Path, typer.Argument(help="an edge list")],
+    edges: Annotated[str, typer.Argument(help="an edge list, at a path or URL")],
     reference: Annotated[Path, typer.Option(help="the network to compare with")],
-    store: Annotated[Path | None, typer.Option(help="score absolute correlation on this store beside it")] = None,
+    store: Annotated[str | None, typer.Option(help="score absolute correlation on this store beside it")] = None,
     all_pairs: Annotated[bool, typer.Option("--all-pairs", help="BEELINE over all pairs of reference genes")] = False,
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="JSON; beside EDGES if not given")] = None,
+    out: Annotated[str | None, typer.Option("--out", "-o", help="JSON; beside EDGES if not given")] = None,
     seed: Annotated[int, typer.Option(min=0, help="of the random baseline")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
@@ -192,20 +248,23 @@ def evaluate(
     from grndist.evaluation.evaluate import evaluate as run
     from grndist.evaluation.evaluate import expression_of
     from grndist.evaluation.references import read_reference
-    from grndist.files import refuse_existing
     from grndist.networks.io import read_edges
     from grndist.runs import tracked
+    from grndist.storage import delivered, fetched, joined, refuse_taken
 
-    path = out or edges.with_name(f"{edges.name.split('.')[0]}.{reference.name.split('.')[0]}.scores.json")
-    refuse_existing(path, overwrite)
-    network = read_edges(edges)
+    folder, _, name = edges.rpartition("/")
+    path = out or joined(folder or ".", f"{name.split('.')[0]}.{reference.name.split('.')[0]}.scores.json")
+    refuse_taken(path, overwrite)
+    with fetched(edges) as file:
+        network = read_edges(file)
     expression = None if store is None else expression_of(open_store(store))
-    scores = run(network, read_reference(reference), expression, all_pairs, seed, str(edges))
-    scores.write(path, overwrite)
+    scores = run(network, read_reference(reference), expression, all_pairs, seed, edges)
+    with delivered(path) as file:
+        scores.write(file, overwrite)
     print(scores.render(), end="")
     print(f"scores: {path}")
     if "run" in network.origin:
-        with tracked(Path(network.origin["run"])) as tracker:
+        with tracked(network.origin["run"]) as tracker:
             tracker.log_scores(scores.flat())
 
 

@@ -1,10 +1,11 @@
 """Writing aside, then renaming: a path is either whole or not there."""
 
 import ctypes
+import fcntl
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +17,10 @@ class WriteError(UserError):
 
     def __init__(self, path: Path, reason: str, remedy: str = "free some space or choose another place"):
         super().__init__(f"{path}: could not be written ({reason}); nothing was changed there; {remedy}")
-        self.reason = reason
+        self.path, self.reason, self.remedy = path, reason, remedy
+
+    def __reduce__(self) -> tuple[Callable, tuple]:  # it may come from another process
+        return type(self), (self.path, self.reason, self.remedy)
 
 
 @contextmanager
@@ -30,16 +34,58 @@ def written_aside(path: Path, overwrite: bool = False) -> Iterator[Path]:
         WriteError: the disk is full.
     """
     refuse_existing(path, overwrite)
-    aside = path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:8]}{path.suffix}")
+    aside = aside_of(path)
     try:
         yield aside
-        _put_in_place(aside, path)
+        put_in_place(aside, path)
     except OSError as error:
         remove(aside)
         raise WriteError(path, error.strerror or str(error)) from error
     except BaseException:
         remove(aside)
         raise
+
+
+def aside_of(path: Path) -> Path:
+    """A new hidden name beside `path`."""
+    return path.with_name(f".{path.name}.tmp-{uuid.uuid4().hex[:8]}{path.suffix}")
+
+
+def write_whole(path: Path, pieces: Iterable[bytes | bytearray | memoryview]) -> None:
+    """Write a file from its pieces: after a kill or a power cut it is whole or not there.
+
+    Raises:
+        WriteError: the disk is full, or the folder may not be written.
+    """
+    aside = aside_of(path)
+    try:
+        with aside.open("wb") as file:
+            for piece in pieces:
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)  # noqa: PTH105 - atomic on POSIX
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise WriteError(path, error.strerror or str(error)) from error
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def locked(file: Path, refusal: str) -> Iterator[None]:
+    """Hold `file` for this process alone; the lock goes with the process, however it ends.
+
+    Raises:
+        UserError: another process holds it; the message is `refusal`.
+    """
+    with file.open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(refusal) from None
+        yield
 
 
 def refuse_existing(path: Path, overwrite: bool = False) -> None:
@@ -58,7 +104,8 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _put_in_place(aside: Path, path: Path) -> None:
+def put_in_place(aside: Path, path: Path) -> None:
+    """Flush `aside`, a sibling of `path`, to the disk and give it that name; what was there is removed."""
     sync(aside)
     if not path.is_dir():
         os.replace(aside, path)  # noqa: PTH105 - atomic on POSIX

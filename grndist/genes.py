@@ -49,6 +49,13 @@ class GenePanel:
         special = {NON_TARGETING: CONTROL}
         return np.array([special.get(label, self.index.get(label, UNMAPPED)) for label in labels], dtype=np.int64)
 
+    @property
+    def regulators(self) -> list[str] | None:
+        """Names of the genes that may regulate; None when every gene may."""
+        if self.is_regulator is None:
+            return None
+        return [name for name, regulates in zip(self.names, self.is_regulator, strict=True) if regulates]
+
     def with_regulators(self, names: Iterable[str]) -> "GenePanel":
         """The same panel in which only `names` may regulate."""
         mask = np.zeros(len(self), dtype=bool)

@@ -1,7 +1,9 @@
 """From a checkpoint to an edge list, in blocks of rows: the whole adjacency is never held."""
 
+import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from grndist import models
 from grndist.errors import UserError
 from grndist.networks.edges import EdgeList, edge_list
 from grndist.progress import track
+from grndist.storage import absolute, is_remote, open_storage
 from grndist.training import checkpoint
 
 ROWS = 256  # regulators whose row is held at a time
@@ -37,17 +40,34 @@ class _Edges:
         return _Edges(self.regulators[chosen], self.targets[chosen], self.weights[chosen])
 
 
-def checkpoint_of_run(folder: Path) -> Path:
-    """The newest checkpoint of a run directory.
+@contextmanager
+def checkpoint_of_run(where: str | Path) -> Iterator[Path]:
+    """The newest checkpoint of a run directory; from a URL it is fetched, and lasts as long as the block.
 
     Raises:
         UserError: not a run directory, or no checkpoint yet.
     """
-    if not (folder / "config.yaml").is_file():
+    storage = open_storage(where)
+    try:
+        storage.read("config.yaml")
+    except FileNotFoundError:
         raise InferenceError(
-            f"{folder} is not a run directory (it has no config.yaml); give one that `grndist train` made"
-        )
-    return checkpoint.latest(folder / "checkpoints")
+            f"{where} is not a run directory (it has no config.yaml); give one that `grndist train` made"
+        ) from None
+    if not is_remote(where):
+        yield checkpoint.latest(Path(where) / "checkpoints")
+        return
+    with tempfile.TemporaryDirectory(prefix="grndist-") as aside:
+        yield checkpoint.fetch_latest(storage, "checkpoints", Path(aside), checkpoint.NETWORK_FILES)
+
+
+def edges_of_run(
+    where: str | Path, k: int | None = None, threshold: float | None = None, at_most: int | None = None
+) -> EdgeList:
+    """`edges_of_checkpoint` of the newest checkpoint of a run directory, at a path or URL."""
+    with checkpoint_of_run(where) as folder:
+        edges = edges_of_checkpoint(folder, k, threshold, at_most)
+    return replace(edges, origin={**edges.origin, "run": absolute(where)})
 
 
 def edges_of_checkpoint(
@@ -65,7 +85,7 @@ def edges_of_checkpoint(
     model = _load(folder, about)
     edges = _Edges(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.float32))
     limit = at_most if k is None else k
-    for block in _row_blocks(model, len(about.genes)):
+    for block in _row_blocks(model, _regulators(about)):
         edges = _joined(edges, block if threshold is None else block.keep(np.abs(block.weights) >= threshold))
         edges = edges if limit is None else _top(edges, limit)
     _check_number(folder, len(edges), k, threshold)
@@ -93,13 +113,21 @@ def _load(folder: Path, about: checkpoint.Description) -> models.CaTran | models
     return model.eval()
 
 
-def _row_blocks(model: models.Model, n_genes: int) -> Iterator[_Edges]:
-    starts = range(0, n_genes, ROWS)
+def _regulators(about: checkpoint.Description) -> Int64[np.ndarray, " regulators"]:
+    """Panel columns of the genes that may regulate, ascending."""
+    if about.regulators is None:
+        return np.arange(len(about.genes))
+    may = set(about.regulators)
+    return np.array([column for column, name in enumerate(about.genes) if name in may], dtype=np.int64)
+
+
+def _row_blocks(model: models.Model, regulators: Int64[np.ndarray, " regulators"]) -> Iterator[_Edges]:
+    starts = range(0, len(regulators), ROWS)
     for start in track(starts, "infer", len(starts)):
-        rows = torch.arange(start, min(start + ROWS, n_genes))
-        weights = model.adjacency(rows).numpy()
+        rows = regulators[start : start + ROWS]
+        weights = model.adjacency(torch.from_numpy(rows)).numpy()
         row, target = np.nonzero(weights)
-        yield _Edges(row + start, target, weights[row, target])
+        yield _Edges(rows[row], target, weights[row, target])
 
 
 def _joined(first: _Edges, second: _Edges) -> _Edges:

@@ -38,7 +38,7 @@ def main() -> None:
         for seed in args.seeds:
             started = time.process_time()
             config = load_run(run_file, [f"name=seed{seed}", f"training.seed={seed}", *args.overrides])
-            edges = edges_of_checkpoint(train_run(config).checkpoint)
+            edges = edges_of_checkpoint(Path(train_run(config).checkpoint))
             table = evaluate(edges, reference, expression_of(open_store(store)), all_pairs=False, seed=0).table
             row = table.set_index(["method", "lineage"]).loc[("network", "DAZZLE")]
             scores.append((row["EPR"], row["AUPRC ratio"]))

@@ -46,7 +46,9 @@ def main() -> None:
         for seed in args.seeds:
             started = time.process_time()
             config = load_run(run_file, [f"name=seed{seed}", f"training.seed={seed}", *args.overrides])
-            table = edges_of_checkpoint(train_run(config).checkpoint).table.set_index(["regulator", "target"])["weight"]
+            table = edges_of_checkpoint(Path(train_run(config).checkpoint)).table.set_index(["regulator", "target"])[
+                "weight"
+            ]
             ranks = report(f"{args.preset} seed {seed}", table.reindex(difference.index).fillna(0.0).abs())
             figures |= {f"{pair[0]}_rank_seed{seed}": rank for pair, rank in zip(PAIRS, ranks, strict=True)}
             print(f"  {time.process_time() - started:.0f} CPU-s")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from grndist import inference
 from grndist.errors import UserError
-from grndist.inference import checkpoint_of_run, edges_of_checkpoint
+from grndist.inference import checkpoint_of_run, edges_of_checkpoint, edges_of_run
 from grndist.models.catran import CaTran, CaTranConfig
 from grndist.models.grn_vae import GRNVAE, GRNVAEConfig
 from grndist.optim import OptimizerConfig, Optimizers
@@ -19,9 +19,10 @@ N = 11
 OPTIMIZER = OptimizerConfig(optimizer="adam", learning_rate=1e-3)
 
 
-def saved(folder: Path, model, config) -> Path:
-    state = State(model, Optimizers(OPTIMIZER, model.parameter_groups()))
-    about = checkpoint.Description(0, {"model": config.model_dump(mode="json")}, [f"g{i}" for i in range(N)], "digest")
+def saved(folder: Path, model, config, step: int = 0) -> Path:
+    state = State(model, Optimizers(OPTIMIZER, model.parameter_groups()), step)
+    genes = [f"g{i}" for i in range(N)]
+    about = checkpoint.Description(step, {"model": config.model_dump(mode="json")}, genes, "digest")
     return checkpoint.save(folder, state, about)
 
 
@@ -77,8 +78,26 @@ def test_ties_are_cut_in_panel_order_to_exactly_k(tmp_path: Path):
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path):
-    with pytest.raises(UserError, match="is not a run directory"):
-        checkpoint_of_run(tmp_path)
+    with pytest.raises(UserError, match="is not a run directory"), checkpoint_of_run(tmp_path):
+        pass
+    (tmp_path / "config.yaml").touch()
+    with pytest.raises(UserError, match="no checkpoint here yet"), checkpoint_of_run(str(tmp_path)):
+        pass
+
+
+def test_the_network_of_a_run_is_that_of_its_newest_checkpoint(tmp_path: Path):
+    config = GRNVAEConfig()
+    for step in (1, 2):
+        model = GRNVAE(config, N, seed=step)
+        saved(tmp_path / "run" / "checkpoints", model, config, step)
+    (tmp_path / "run" / "config.yaml").touch()
+    with checkpoint_of_run(tmp_path / "run") as path:
+        assert path == tmp_path / "run" / "checkpoints" / "step-00000002"
+        newest = edges_of_checkpoint(path, k=20)
+    found = edges_of_run(tmp_path / "run", k=20)
+    assert found.table.equals(newest.table)
+    assert found.origin == newest.origin
+    assert found.origin["run"] == str(tmp_path / "run")
 
 
 def test_at_most_takes_what_there_is(vae: tuple[Path, np.ndarray]):

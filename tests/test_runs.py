@@ -50,8 +50,8 @@ def load(run_file: Path, *overrides: str) -> RunConfig:
     return load_run(run_file, list(overrides))
 
 
-def weights(folder: Path) -> dict:
-    return load_file(checkpoint.latest(folder / "checkpoints") / "weights.safetensors")
+def weights(folder: str | Path) -> dict:
+    return load_file(checkpoint.latest(Path(folder) / "checkpoints") / "weights.safetensors")
 
 
 def same_bits(first: dict, second: dict) -> bool:
@@ -104,9 +104,9 @@ def test_a_run_leaves_settings_checkpoints_and_metrics(tmp_path: Path, store_pat
     config = load(written(tmp_path / "r.yaml", tree, store_path))
     summary = train_run(config)
     assert summary.steps == 4 * 5
-    assert yaml.safe_load((summary.folder / "config.yaml").read_text())["training"]["epochs"] == 4
-    assert checkpoint.describe(summary.checkpoint).config == config.model_dump(mode="json")
-    lines = [json.loads(line) for line in (summary.folder / "metrics.jsonl").read_text().splitlines()]
+    assert yaml.safe_load((Path(summary.folder) / "config.yaml").read_text())["training"]["epochs"] == 4
+    assert checkpoint.describe(Path(summary.checkpoint)).config == config.model_dump(mode="json")
+    lines = [json.loads(line) for line in (Path(summary.folder) / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(2, 21, 2))
     assert lines[-1]["loss"] == summary.losses["loss"]
 
@@ -156,7 +156,7 @@ def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, store_path: Path,
     resumed = train_run(load(run_file, "name=killed"), resume=True)
     assert resumed.steps == whole.steps
     assert same_bits(weights(whole.folder), weights(resumed.folder))
-    lines = (resumed.folder / "metrics.jsonl").read_text().splitlines()
+    lines = (Path(resumed.folder) / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(2, 21, 2))
 
 
@@ -194,7 +194,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_says_how_to_go_on(run_file: Path, signum
     assert process.returncode == status
     assert "is saved; go on with the same command and --resume" in errors
     assert "Traceback" not in errors
-    step = checkpoint.describe(checkpoint.latest(folder / "checkpoints")).step
+    step = checkpoint.describe(checkpoint.latest(Path(folder) / "checkpoints")).step
     assert f"stopped at step {step} of" in errors
 
 
@@ -222,11 +222,11 @@ def test_a_run_is_replaced_only_by_one_that_has_a_checkpoint(run_file: Path):
     with pytest.raises(UserError, match=r"lower training\.learning_rate"):
         train_run(load(run_file, "training.learning_rate=1e38"), overwrite=True)
     assert same_bits(before, weights(first.folder))
-    assert "learning_rate: 0.001" in (first.folder / "config.yaml").read_text()
+    assert "learning_rate: 0.001" in (Path(first.folder) / "config.yaml").read_text()
     assert train_run(load(run_file), resume=True).steps == 20
     other = train_run(load(run_file, "training.seed=1"), overwrite=True)
     assert not same_bits(before, weights(other.folder))
-    assert not (other.folder / ".replaced").exists()
+    assert not (Path(other.folder) / ".replaced").exists()
 
 
 def test_a_folder_of_other_things_is_never_overwritten(run_file: Path):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -16,13 +17,18 @@ class Batch:
     """Cells x genes of one step (or this worker's share of it), and the names of its random numbers."""
 
     expression: Float[Tensor, "cells genes"]  # after the configured transform
-    is_nonzero: Bool[Tensor, "cells genes"]  # of the stored values
     genes: Int64[Tensor, " genes"]  # the step's gene subset: panel columns, ascending
     perturbed: Int64[Tensor, " cells"]  # panel column of the perturbed gene; CONTROL or UNMAPPED
     shares: tuple[tuple[int, int], ...]  # (logical stream, its number of cells), in the order of the rows
     seed: int
     epoch: int
     step: int  # within the epoch
+    stored_nonzero: Bool[Tensor, "cells genes"] | None = None  # given where the transform moves zeros
+
+    @cached_property
+    def is_nonzero(self) -> Bool[Tensor, "cells genes"]:
+        """Where the stored value, before any transform, is not zero."""
+        return self.expression != 0 if self.stored_nonzero is None else self.stored_nonzero
 
     def draw(self, name: str, sample: Callable[[np.random.Generator, slice], np.ndarray]) -> Tensor:
         """Random numbers called `name` for every row, share by share, so that they do not depend on the workers.

@@ -1,22 +1,40 @@
-"""Writing a store: shuffle the cells, describe cells and genes, write shards, list them all in the manifest."""
+"""Making a store from rows: two passes over the cells, each a set of independent tasks whose results are files.
 
-import hashlib
-import json
+First every part of the rows is read once and left in a spill file, its cells in the order of the store; then every
+shard is gathered from the spill files. Memory holds one part or one shard per thread, however many cells there are.
+Both passes skip what is done, so a build that was killed goes on where it was.
+"""
+
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import anndata
 import numpy as np
 import pandas as pd
-import zarr
-from anndata.io import write_elem
+from jaxtyping import Bool, Int64
 from scipy import sparse
-from zarr.codecs import BloscCodec, Crc32cCodec
 
-from grndist.data.store import BLOCK, CHUNK, FORMAT_VERSION, SHARD, State, StoreError, digest_of, is_store
-from grndist.files import written_aside
-from grndist.genes import NON_TARGETING
-from grndist.progress import track
+from grndist.data.assemble import Target, Work, assemble_tasks, moments_of
+from grndist.data.finish import Built, Cells, Contents, finish
+from grndist.data.parts import MatrixRows, Part, column_dtype
+from grndist.data.schedule import Run, inline
+from grndist.data.shards import StoreError
+from grndist.data.spill import (
+    LARGEST_COUNT,
+    Found,
+    NotCountsError,
+    Spill,
+    destination_file,
+    found_in,
+    is_spilled,
+    raw,
+    spill_tasks,
+)
+from grndist.data.store import CHUNK, ROWS_PER_CHUNK, SHARD, Profile, State, is_store
+from grndist.files import aside_of, put_in_place, refuse_existing, remove, write_whole
+from grndist.progress import watched
 from grndist.seeds import stream
+
+DENSE_SHARD = 2**26  # bytes that a shard of a dense matrix has at least
 
 
 def write_store(
@@ -28,6 +46,7 @@ def write_store(
     source: dict[str, str],
     shuffle_seed: int = 0,
     overwrite: bool = False,
+    profile: Profile = "train",
 ) -> None:
     """Write a store beside `path`, then put it in place; whatever was there stays until then.
 
@@ -40,132 +59,143 @@ def write_store(
         source: where the data come from, for the record.
         shuffle_seed: cells are put in this random order, so that any block of them is a random sample.
         overwrite: replace an existing store.
+        profile: "train" for a sparse matrix that streams, "archive" for a dense one of half the size.
 
     Raises:
-        UserError: the disk is full, a count is beyond 32 bits, or what is there is no store.
+        UserError: the disk is full, a count is not whole or beyond 32 bits, or what is there is no store.
     """
+    refuse_other(path, overwrite)
+    refuse_existing(path, overwrite)
+    folder = aside_of(path).absolute()
+    try:
+        folder.mkdir()
+        rows = MatrixRows(sparse.csr_matrix(matrix))
+        part = Part(0, 0, rows, 0, matrix.shape[0], 0, None, only_counts=state == "counts")
+        contents = Contents(obs, var, source, shuffle_seed, profile)
+        build(folder, folder / "store", [part], np.ones(matrix.shape[0], dtype=bool), contents, lambda _: state)
+        put_in_place(folder / "store", path)
+    except NotCountsError as error:
+        raise StoreError(f"a count is {error.found.broken_text}, which is not whole; are these counts?") from None
+    finally:
+        remove(folder)
+
+
+def refuse_other(path: Path, overwrite: bool) -> None:
+    """Raise where something that is no store would be replaced."""
     if overwrite and path.exists() and not is_store(path):
         raise StoreError(f"{path} exists and is not a grndist store, so it is not overwritten; choose another name")
-    order = stream(shuffle_seed, "store-order").permutation(matrix.shape[0])
-    matrix = _compact(matrix[order], state)
-    median_total, cells, genes = _described(matrix, obs.iloc[order], var, state)
-    cells["source_row"] = order
-    with written_aside(path, overwrite) as aside, anndata.settings.override(auto_shard_zarr_v3=False):
-        root = zarr.open_group(aside, mode="w", zarr_format=3)
-        root.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
-        _write_matrix(root, matrix)
-        write_elem(root, "obs", cells)
-        write_elem(root, "var", genes)
-        manifest = _manifest(aside)
-        about = {
-            "format_version": FORMAT_VERSION,
-            "profile": "train",
-            "state": state,
-            "shuffle_seed": shuffle_seed,
-            "block": BLOCK,
-            "n_cells": matrix.shape[0],
-            "n_genes": matrix.shape[1],
-            "median_total": median_total,
-            "source": json.dumps(source, sort_keys=True),
-            "source_digest": source.get("sha256", ""),
-            "digest": digest_of(manifest),
-            "manifest": manifest,
-        }
-        write_elem(root, "uns", {"grndist": about})
 
 
-def _compact(matrix: sparse.csr_matrix, state: State) -> sparse.csr_matrix:
-    """Sorted columns, no stored zeros, the smallest fitting type."""
-    matrix = sparse.csr_matrix(matrix)
-    matrix.eliminate_zeros()
-    matrix.sort_indices()
-    if state != "counts":
-        matrix.data = matrix.data.astype(np.float32)
-        return matrix
-    largest = int(matrix.data.max(initial=0))
-    if largest >= 2**32:
-        raise StoreError(f"a count of {largest} does not fit 32 bits; are these counts?")
-    matrix.data = matrix.data.astype(np.uint16 if largest < 2**16 else np.uint32)
-    return matrix
+def build(
+    folder: Path,
+    store: Path,
+    parts: Sequence[Part],
+    kept: Bool[np.ndarray, " rows"],
+    contents: Contents,
+    decide: Callable[[list[Found]], State],
+    run: Run = inline,
+    check_space: Callable[[int], None] = lambda n_values: None,
+) -> Built:
+    """Make a whole store in the folder `store`, going on with what an earlier attempt has left there.
+
+    Args:
+        folder: for spill files and records; it and `store` are absolute.
+        store: a folder on the file system where the store will be.
+        parts: all rows of all sources, cut.
+        kept: which of the rows become cells, in the same order.
+        contents: tables and record.
+        decide: from what was found in the parts to what the values are; it may refuse them.
+        run: where tasks run.
+        check_space: called between the passes with the number of values to write.
+
+    Raises:
+        UserError: a source is damaged or its values are refused, or the disk is full.
+    """
+    order = stream(contents.shuffle_seed, "store-order").permutation(int(kept.sum()))
+    _write_destinations(folder, kept, order)
+    found = _spilled(folder, parts, run)
+    state = decide(found)
+    cells = _gathered(folder, found, len(order), len(contents.var))
+    check_space(int(cells.indptr[-1]))
+    work = Work(folder, store, _target(contents, state, cells, found))
+    _assemble(work, found, cells, run)
+    moments = moments_of(work)
+    return finish(work, cells, moments, contents, state, order)
 
 
-def _described(
-    matrix: sparse.csr_matrix, obs: pd.DataFrame, var: pd.DataFrame, state: State
-) -> tuple[float, pd.DataFrame, pd.DataFrame]:
-    """Median total, obs with totals and control flag, var with moments over all cells (population variance)."""
-    totals = np.asarray(matrix.sum(axis=1, dtype=np.float64)).ravel()
-    median_total = float(np.median(totals))
-    cells = _writable(obs)
-    cells["perturbation"] = pd.Categorical(obs["perturbation"].astype(str).to_numpy())
-    cells["is_control"] = (cells["perturbation"] == NON_TARGETING).to_numpy()
-    cells["total_counts"] = totals
-    cells["n_genes"] = np.diff(matrix.indptr).astype(np.int32)
-    genes = _writable(var)
-    genes["mean"], genes["variance"] = _moments(matrix, matrix.data)
-    genes["nnz"] = np.bincount(matrix.indices, minlength=matrix.shape[1]).astype(np.int64)
-    if state == "counts":
-        scale = np.divide(median_total, totals, out=np.zeros_like(totals), where=totals > 0)
-        logged = np.repeat(scale, np.diff(matrix.indptr))
-        logged *= matrix.data
-        genes["log1p_mean"], genes["log1p_variance"] = _moments(matrix, np.log1p(logged, out=logged))
-    return median_total, cells, genes
+def layout() -> list[int]:
+    """Sizes that decide how a store is cut: pieces of another layout cannot be gone on with."""
+    return [CHUNK, SHARD, ROWS_PER_CHUNK, DENSE_SHARD]
 
 
-def _moments(matrix: sparse.csr_matrix, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance of every gene, with `values` in the place of the matrix's non-zero ones."""
-    n_cells, n_genes = matrix.shape
-    mean = np.bincount(matrix.indices, weights=values, minlength=n_genes) / n_cells
-    square = np.bincount(matrix.indices, weights=np.square(values, dtype=np.float64), minlength=n_genes) / n_cells
-    return mean, np.maximum(square - mean**2, 0.0)
+def parts_done(folder: Path, parts: Sequence[Part]) -> int:
+    """How many parts are spilled."""
+    return sum(is_spilled(folder, part.number) for part in parts)
 
 
-def _writable(table: pd.DataFrame) -> pd.DataFrame:
-    """A copy whose columns AnnData can write: text where a column mixes types."""
-    table = table.copy()
-    table.index = table.index.astype(str).rename(None)
-    table.columns = [str(column) for column in table.columns]
-    for name in table.columns:
-        if table[name].dtype == object:
-            table[name] = pd.Categorical(table[name].map(str))
-    return table
+def shards_done(folder: Path) -> int:
+    """How many shards are written."""
+    return sum(1 for _ in (folder / "shards").glob("[0-9]*.npz"))
 
 
-def _write_matrix(root: zarr.Group, matrix: sparse.csr_matrix) -> None:
-    group = root.create_group("X")
-    group.attrs.update({"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": list(matrix.shape)})
-    indices = matrix.indices.astype(np.uint16 if matrix.shape[1] <= 2**16 else np.uint32)
-    for name, values in (("data", matrix.data), ("indices", indices)):
-        _write_array(group, name, values, CHUNK, SHARD)
-    _write_array(group, "indptr", matrix.indptr.astype(np.int64), len(matrix.indptr), len(matrix.indptr))
+def _write_destinations(folder: Path, kept: Bool[np.ndarray, " rows"], order: Int64[np.ndarray, " cells"]) -> None:
+    places = np.empty(len(order), dtype=np.int64)
+    places[order] = np.arange(len(order))
+    destinations = np.full(len(kept), -1, dtype=np.int64)
+    destinations[kept] = places
+    write_whole(destination_file(folder), [raw(destinations)])
 
 
-def _write_array(group: zarr.Group, name: str, values: np.ndarray, chunk: int, shard: int) -> None:
-    size = values.dtype.itemsize
-    array = group.create_array(
-        name,
-        shape=values.shape,
-        dtype=values.dtype,
-        chunks=(chunk,),
-        shards=(shard,) if shard > chunk else None,
-        compressors=[BloscCodec(cname="lz4", clevel=3, shuffle="shuffle", typesize=size), Crc32cCodec()],
-        config={"write_empty_chunks": True},
-        attributes={"encoding-type": "array", "encoding-version": "0.2.0"},
-    )
-    for start in track(range(0, len(values), shard), f"write X/{name}", -(-len(values) // shard)):
-        array[start : start + shard] = values[start : start + shard]
+def _spilled(folder: Path, parts: Sequence[Part], run: Run) -> list[Found]:
+    tasks = spill_tasks(folder, parts)
+    with watched(lambda: parts_done(folder, parts), "read", len(parts)):
+        run(tasks)
+    return [found_in(folder, part.number) for part in parts]
 
 
-def _manifest(folder: Path) -> pd.DataFrame:
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    return pd.DataFrame(
-        {
-            "key": [file.relative_to(folder).as_posix() for file in files],
-            "bytes": [file.stat().st_size for file in files],
-            "sha256": [_sha256(file) for file in files],
-        }
+def _gathered(folder: Path, found: list[Found], n_cells: int, n_genes: int) -> Cells:
+    lengths, totals = np.zeros(n_cells + 1, dtype=np.int64), np.zeros(n_cells)
+    for part in found:
+        spill = Spill(folder, part, column_dtype(n_genes))
+        destinations = spill.destinations
+        lengths[destinations + 1] = np.diff(spill.starts)
+        totals[destinations] = spill.totals
+    return Cells(np.cumsum(lengths), totals, float(np.median(totals)))
+
+
+def _target(contents: Contents, state: State, cells: Cells, found: list[Found]) -> Target:
+    largest, n_genes = max(part.largest for part in found), len(contents.var)
+    if state == "counts" and largest > LARGEST_COUNT:
+        raise StoreError(f"a count of {largest:.0f} does not fit 32 bits; are these counts?")
+    counts = np.uint16 if largest < 2**16 else np.uint32
+    dtype = np.dtype(counts if state == "counts" else np.float32)
+    chunk, shard = CHUNK, SHARD
+    if contents.profile == "archive":
+        chunk = ROWS_PER_CHUNK * n_genes
+        shard = chunk * -(-DENSE_SHARD // (chunk * dtype.itemsize))
+    return Target(
+        profile=contents.profile,
+        n_cells=len(cells.totals),
+        n_genes=n_genes,
+        n_values=int(cells.indptr[-1]),
+        dtype=dtype.name,
+        with_logs=state == "counts",
+        chunk=chunk,
+        shard=shard,
     )
 
 
-def _sha256(file: Path) -> str:
-    with file.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+def _assemble(work: Work, found: list[Found], cells: Cells, run: Run) -> None:
+    scales = np.zeros_like(cells.totals)
+    np.divide(cells.median_total, cells.totals, out=scales, where=cells.totals > 0)
+    write_whole(work.indptr, [raw(cells.indptr)])
+    write_whole(work.scales, [raw(scales)])
+    begin, end = rows = work.target.rows(cells.indptr)
+    first, last = (np.empty((len(found), len(begin)), dtype=np.int64) for _ in range(2))
+    for number, part in enumerate(found):
+        destinations = Spill(work.folder, part, column_dtype(work.target.n_genes)).destinations
+        first[number] = np.searchsorted(destinations, begin)
+        last[number] = np.searchsorted(destinations, end)
+    tasks = assemble_tasks(work, [part.number for part in found], rows, (first, last))
+    with watched(lambda: shards_done(work.folder), "write", work.target.n_shards):
+        run(tasks)

@@ -1,81 +1,114 @@
-"""From a source to a store: which cells, what their labels mean, and what state the values are in.
+"""From sources to a store: which cells, what their labels mean, and what state the values are in.
 
 Everything that was guessed or left out is a line of the report.
 """
 
-import json
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from logging import getLogger
 from pathlib import Path
-from typing import Literal
+from time import monotonic
+from typing import Any
 
-import numpy as np
-import pandas as pd
-from pydantic import Field
-from scipy import sparse
+from grndist.data.build import build, layout, parts_done, refuse_other, shards_done
+from grndist.data.combine import file_names
+from grndist.data.commit import refuse_remote, upload
+from grndist.data.finish import Built, Contents
+from grndist.data.job import Places, check_space, identity, places_for, values_in, working
+from grndist.data.parts import Part
+from grndist.data.prepare import IngestConfig, Plan, contents_of, parts_of, planned
+from grndist.data.report import IngestReport, report_of
+from grndist.data.schedule import Run, available_cpus, threads
+from grndist.data.sources import Source, SourceError, open_source
+from grndist.data.spill import NotCountsError
+from grndist.data.states import check_counts, decide_state
+from grndist.data.store import FORMAT_VERSION, State
+from grndist.errors import UserError
+from grndist.files import put_in_place, refuse_existing, remove, write_whole
+from grndist.storage import is_remote
 
-from grndist.data.build import write_store
-from grndist.data.labels import LabelOptions, labelled, labels_described, read_labels
-from grndist.data.sources import Source, SourceError, SourceOptions, read_source, source_digest
-from grndist.data.store import State
-from grndist.files import refuse_existing
-from grndist.genes import NON_TARGETING, GenePanel, some
+__all__ = ["IngestConfig", "IngestReport", "ingest", "ingest_files"]
 
-LARGEST_LOG = 20.0  # e^20 = 5e8, more than any cell's transcripts
-LARGEST_COUNT = 2**32 - 1
-
-
-class IngestConfig(SourceOptions, LabelOptions):
-    """What to take from a source, and what its labels are called."""
-
-    where: str | None = Field(None, description="keep cells for which this holds, e.g. 'grna_max_frac > 0.9'")
-    state: Literal["auto", "counts", "log1p", "continuous"] = Field("auto", description="what the values are")
-    shuffle_seed: int = Field(0, ge=0, description="of the order of cells in the store")
-
-
-@dataclass(frozen=True)
-class IngestReport:
-    """What was found and done; `lines` say it in words."""
-
-    n_cells: int
-    n_genes: int
-    state: State
-    n_controls: int
-    perturbed_genes: tuple[str, ...]
-    unmapped: dict[str, int]  # label -> cells
-    combined: dict[str, int]  # those of `unmapped` that name several genes
-    lines: tuple[str, ...]
+LOG = getLogger(__name__)
+VALUES_PER_PART = 2**23  # stored values that a thread holds in the first pass
 
 
-def ingest(source: Path, store: Path, config: IngestConfig, overwrite: bool = False) -> IngestReport:
-    """Read `source`, decide what its values and labels are, and write `store`.
+def ingest(source: Path, store: str | Path, config: IngestConfig, overwrite: bool = False) -> IngestReport:
+    """Read one `source` and write `store`, in threads of this process; see `ingest_files`."""
+    return ingest_files([source], store, config, overwrite)
+
+
+def ingest_files(
+    paths: Sequence[Path],
+    store: str | Path,
+    config: IngestConfig,
+    overwrite: bool = False,
+    work: Path | None = None,
+    run: Run | None = None,
+) -> IngestReport:
+    """Read sources, decide what their values and labels are, and write a store.
+
+    The same call again goes on where one that was killed or interrupted has ended.
+
+    Args:
+        paths: one source or several.
+        store: the store's folder, or its URL.
+        config: what to take, and how.
+        overwrite: replace an existing store.
+        work: a folder in which to work; beside the store if None, or in the current folder for one at a URL.
+        run: where tasks run; in as many threads as this process has CPUs if None.
 
     Raises:
-        UserError: the source, an option or the store's place is wrong; nothing is written then.
+        UserError: a source, an option or the store's place is wrong; nothing is written then.
+        IngestInterruptedError, WriteError: stopped from the keyboard, or the disk is full; finished pieces stay.
     """
-    _refuse_own_source(source, store)
-    refuse_existing(store, overwrite)
-    whole = read_source(source, config)
-    data = whole if config.where is None else _selected(source, whole, config.where)
-    panel = GenePanel(tuple(data.var.index))
-    labels = read_labels(source, whole.obs, data.obs, panel, config)
-    state, why = _state(source, data, config.state)
-    matrix = data.matrix.astype(np.uint32 if state == "counts" else np.float32)
-    obs = labelled(data.obs, labels.per_cell)
-    write_store(store, matrix, obs, data.var, state, _record(source, data, config), config.shuffle_seed, overwrite)
-    return IngestReport(
-        n_cells=matrix.shape[0],
-        n_genes=matrix.shape[1],
-        state=state,
-        n_controls=labels.cells.get(NON_TARGETING, 0),
-        perturbed_genes=labels.perturbed_genes,
-        unmapped=labels.unmapped,
-        combined=labels.combined,
-        lines=(
-            *_described(source, whole, data, config),
-            f"state: {state}, because {why}",
-            *labels_described(labels, data.var),
-        ),
-    )
+    began = monotonic()
+    files = file_names(paths)
+    places = _places(paths, store, overwrite, work)
+    run = run or threads(available_cpus())
+    asked, before = _asked(paths, store, config), [identity(path) for path in paths]
+    with working(places, asked) as goes_on:
+        remove(places.store.with_name("ready"))
+        sources = [_opened(path, config, places, number) for number, path in enumerate(paths)]
+        plan = planned(sources, files, config)
+        contents = contents_of(plan, paths, files, config, places, run)
+        parts = parts_of(plan, VALUES_PER_PART)
+        if goes_on:
+            done, shards = parts_done(places.work, parts), shards_done(places.work)
+            LOG.info("going on with %s: %d of %d parts and %d shards are done", places.work, done, len(parts), shards)
+        built, why = _built(plan, places, parts, contents, run)
+        if [identity(path) for path in paths] != before:
+            raise SourceError(f"{' or '.join(map(str, paths))} was changed while it was read; ingest again")
+        _commit(places, store, run)
+    return report_of(plan, built, why, sum(entry[1] for file in before for entry in file), monotonic() - began)
+
+
+def _places(paths: Sequence[Path], store: str | Path, overwrite: bool, work: Path | None) -> Places:
+    """Where to work, after checking that the store may be written."""
+    if is_remote(store):
+        places = places_for(None, str(store).rstrip("/").rpartition("/")[2], work)
+    else:
+        places = places_for(Path(store), Path(store).name, work)
+        for path in paths:
+            _refuse_own_source(path, Path(store))
+    try:
+        if is_remote(store):
+            refuse_remote(str(store), overwrite, begun=_markers(places).is_dir())
+        else:
+            refuse_other(Path(store), overwrite)
+            refuse_existing(Path(store), overwrite)
+    except UserError:
+        if _committing(places).exists():  # killed after the store was in its place
+            places.remove()
+        raise
+    return places
+
+
+def _markers(places: Places) -> Path:
+    return places.work / "uploaded"
+
+
+def _committing(places: Places) -> Path:
+    return places.work / "committing"
 
 
 def _refuse_own_source(source: Path, store: Path) -> None:
@@ -83,107 +116,59 @@ def _refuse_own_source(source: Path, store: Path) -> None:
         raise SourceError(f"{source} would be replaced by the store {store}; give the store a path of its own")
 
 
-def _selected(path: Path, source: Source, where: str) -> Source:
-    """The cells for which the expression `where` over the columns of obs holds."""
-    keep = _evaluated(path, source.obs, where)
-    if not keep.any():
-        raise SourceError(f"{path}: --where {where!r} holds for none of its {len(keep)} cells; loosen it")
-    matrix = sparse.csr_matrix(source.matrix[np.flatnonzero(keep)])
-    if not matrix.nnz:
-        raise SourceError(
-            f"{path}: the {matrix.shape[0]} cells that --where {where!r} keeps hold only zeros; loosen it"
-        )
-    return replace(source, matrix=matrix, obs=source.obs[keep])
+def _asked(paths: Sequence[Path], store: str | Path, config: IngestConfig) -> dict[str, Any]:
+    """What identifies an ingest: another one cannot use its pieces."""
+    tables = [] if config.cells_table is None else [identity(config.cells_table)]
+    return {
+        "format_version": FORMAT_VERSION,
+        "cut": [VALUES_PER_PART, *layout()],
+        "store": str(store) if is_remote(store) else str(Path(store).absolute()),
+        "sources": [[str(path.resolve()), identity(path)] for path in paths],
+        "tables": tables,
+        "options": config.model_dump(mode="json"),
+    }
 
 
-def _evaluated(path: Path, obs: pd.DataFrame, where: str) -> np.ndarray:
-    columns = f"its columns are {some(list(obs.columns), 20) or 'none'}"
+def _built(plan: Plan, places: Places, parts: list[Part], contents: Contents, run: Run) -> tuple[Built, str]:
+    """The store, whole but not in its place, and why its values are what they are."""
+    reasons: list[str] = []
+
+    def decide(found: list) -> State:
+        state, why = decide_state(places.work, plan.sources, plan.together, found, plan.config.state, plan.config.where)
+        reasons.append(why)
+        return state
+
+    n_values = sum(values_in(source.rows) for source in plan.sources)
+    check_space(places, int(n_values * plan.kept.mean()), spilled=False)
     try:
-        result = obs.eval(where, engine="python", local_dict={}, global_dict={})
-    except NameError as error:  # pandas' UndefinedVariableError
-        raise SourceError(f"{path}: --where {where!r}: {error}; {columns} (write text in quotes)") from None
-    except (
-        SyntaxError,
-        TypeError,
-        ValueError,
-        KeyError,
-        AttributeError,
-        ArithmeticError,
-        NotImplementedError,
-    ) as error:
-        raise SourceError(
-            f"{path}: --where {where!r} cannot be evaluated ({error}); {columns}; an example: 'n_genes > 200'"
-        ) from None
-    known = result.dropna().infer_objects() if isinstance(result, pd.Series) else None
-    if known is None or not pd.api.types.is_bool_dtype(known) or len(result) != len(obs):
-        raise SourceError(
-            f"{path}: --where {where!r} is not true or false for each cell; compare, e.g. 'n_genes > 200'"
+        built = build(
+            places.work,
+            places.store,
+            parts,
+            plan.kept,
+            contents,
+            decide,
+            run,
+            lambda n_values: check_space(places, n_values, spilled=True),
         )
-    return result.isin([True]).to_numpy()  # missing is not true
+    except NotCountsError as error:
+        check_counts(plan.sources, plan.together, error.found)
+        raise
+    return built, reasons[0]
 
 
-def _state(path: Path, source: Source, asked: str) -> tuple[State, str]:
-    """What the values are, and why."""
-    values = source.matrix.data
-    broken = np.flatnonzero(values != np.rint(values)) if values.dtype.kind == "f" else np.array([], dtype=int)
-    if asked == "counts" and len(broken):
-        raise SourceError(
-            f"{path}: --state counts, but {source.place(broken[0])} is {values[broken[0]]} ({len(broken)} values are "
-            "not whole); leave --state out, or choose the counts with --layer or --raw"
-        )
-    if asked in ("log1p", "continuous"):
-        return asked, "--state says so"  # type: ignore[return-value]
-    if not len(broken):
-        _check_largest(path, source)
-        return "counts", "every value is a whole number"
-    if source.logged:
-        return "log1p", 'the file says so (uns["log1p"])'
-    if _equal_totals(source):
-        return "log1p", "the cells' sums of exp(value) - 1 are equal within 1 %"
-    if values.max() <= LARGEST_LOG:
-        return "log1p", f"values are not whole and at most {values.max():.4g} (otherwise pass --state continuous)"
-    return "continuous", f"values are not whole and reach {values.max():.4g} (otherwise pass --state log1p)"
+def _opened(path: Path, config: IngestConfig, places: Places, number: int) -> Source:
+    work = places.work / "sources" / str(number)
+    work.mkdir(parents=True, exist_ok=True)
+    return open_source(path, config, work)
 
 
-def _check_largest(path: Path, source: Source) -> None:
-    largest = int(source.matrix.data.argmax())
-    if source.matrix.data[largest] > LARGEST_COUNT:
-        raise SourceError(
-            f"{path}: {source.place(largest)} is {source.matrix.data[largest]}, more than a count can be "
-            f"({LARGEST_COUNT}); if these are no counts, pass --state continuous"
-        )
-
-
-def _equal_totals(source: Source) -> bool:
-    if source.matrix.data.max() > LARGEST_LOG:
-        return False
-    totals = source.matrix.astype(np.float64).expm1().sum(axis=1)
-    return bool(totals.max() - totals.min() <= 0.01 * np.median(np.asarray(totals)))
-
-
-def _record(path: Path, source: Source, config: IngestConfig) -> dict[str, str]:
-    """Where the store comes from; file names only, so that it means the same on every machine."""
-    options = config.model_dump(mode="json", exclude_defaults=True)
-    record = {"file": path.resolve().name, "kind": source.description, "sha256": source_digest(path)}
-    if config.cells_table is not None:
-        options["cells_table"] = config.cells_table.name
-        record["cells_table_sha256"] = source_digest(config.cells_table)
-    return record | {"options": json.dumps(options, sort_keys=True)}
-
-
-def _described(path: Path, whole: Source, kept: Source, config: IngestConfig) -> list[str]:
-    cells, genes = kept.matrix.shape
-    zeros = 100 * (1 - kept.matrix.nnz / (cells * genes))
-    lines = [
-        f"source: {path.name} ({kept.description})",
-        f"matrix: {cells:,} cells x {genes:,} genes, {zeros:.1f} % zeros",
-    ]
-    if config.where is not None:
-        lines.append(f"cells: {len(whole.obs) - cells:,} of {len(whole.obs):,} dropped by --where {config.where!r}")
-    silent = int((np.diff(kept.matrix.indptr) == 0).sum())
-    if silent:
-        lines.append(f"cells: {silent:,} in which nothing was seen are kept")
-    unseen = np.setdiff1d(np.arange(genes), kept.matrix.indices)
-    if len(unseen):
-        lines.append(f"genes: {len(unseen):,} never seen in these cells are kept: {some(list(kept.var.index[unseen]))}")
-    return lines
+def _commit(places: Places, store: str | Path, run: Run) -> None:
+    """Put the store in its place."""
+    write_whole(_committing(places), [])
+    if is_remote(store):
+        upload(places.store, str(store), _markers(places), run)
+        return
+    ready = places.store.with_name("ready")  # not `store`: after a kill that may be what was replaced
+    places.store.rename(ready)
+    put_in_place(ready, Path(store))

@@ -2,21 +2,32 @@
 
 A plan is a pure function of (seed, epoch, step). Resuming is asking for a later step. The cells of a
 step come from `streams` logical streams, dealt round robin to any number of workers, so the global batch
-does not depend on how many there are.
+does not depend on how many there are. A stream's cells come window by window: a window is what is read at once.
 """
 
 import math
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int64
 
-from grndist.genes import UNMAPPED
+from grndist.genes import CONTROL, UNMAPPED
 from grndist.seeds import stream
 
 Cells = Int64[np.ndarray, " cells"]
+
+CELLS_PER_BLOCK = 1024  # contiguous cells that are read and shuffled together
+CELLS_PER_WINDOW = 8192
+WINDOW_BYTES = 768 * 2**20  # of all windows that one process alone holds
+
+
+class Piece(NamedTuple):
+    """Cells of a step that come from one window of a stream."""
+
+    window: int  # counted from 0 in each epoch and stream
+    cells: Int64[np.ndarray, " _"]
 
 
 @runtime_checkable
@@ -27,8 +38,14 @@ class Plan(Protocol):
     def steps_per_epoch(self) -> int:
         """Number of batches in one epoch."""
 
-    def share(self, epoch: int, step: int, logical: int) -> Cells:
-        """Store rows that logical stream `logical` brings to step `step` of `epoch`."""
+    def share(self, epoch: int, step: int, logical: int) -> list[Piece]:
+        """Cells that logical stream `logical` brings to step `step` of `epoch`, window by window."""
+
+    def windows(self, epoch: int, logical: int) -> int:
+        """Number of windows of a stream."""
+
+    def window(self, epoch: int, logical: int, number: int) -> Cells:
+        """All cells of a window, ascending."""
 
     def genes(self, epoch: int, step: int) -> Int64[np.ndarray, " genes"]:
         """The gene subset of the step, ascending; the same on every worker."""
@@ -48,9 +65,9 @@ def streams_of(rank: int, world: int, streams: int) -> range:
 
 
 def cells(plan: Plan, epoch: int, step: int, rank: int = 0, world: int = 1) -> Cells:
-    """The store rows that worker `rank` of `world` reads for a step."""
+    """The cells that worker `rank` of `world` reads for a step."""
     shares = [plan.share(epoch, step, logical) for logical in streams_of(rank, world, plan.streams)]
-    return np.concatenate(shares) if shares else np.empty(0, dtype=np.int64)
+    return _joined([piece.cells for share in shares for piece in share])
 
 
 def gene_subset(seed: int, epoch: int, step: int, n_genes: int, genes_per_step: int) -> Int64[np.ndarray, " genes"]:
@@ -60,12 +77,23 @@ def gene_subset(seed: int, epoch: int, step: int, n_genes: int, genes_per_step: 
     return np.sort(stream(seed, "genes", epoch, step).choice(n_genes, size=genes_per_step, replace=False))
 
 
+def cells_per_window(streams: int, bytes_per_cell: float) -> int:
+    """At most CELLS_PER_WINDOW, fewer where a window and the next one of every stream would not fit WINDOW_BYTES."""
+    return max(min(CELLS_PER_WINDOW, int(WINDOW_BYTES / (2 * streams * max(bytes_per_cell, 1)))), 1)
+
+
+def _joined(parts: list[Int64[np.ndarray, " _"]]) -> Cells:
+    return np.concatenate([np.empty(0, dtype=np.int64), *parts])
+
+
 @dataclass(frozen=True)
 class ShuffledPlan:
     """Every cell once an epoch: blocks in random order are dealt to streams, cells shuffled within windows of blocks.
 
-    The store's cells are in random order already, so a window (a few blocks) is a random sample of all cells.
-    An epoch has ceil(n_cells / cells_per_step) steps of nearly equal size; none is short and no cell is dropped.
+    The store's cells are in random order already, so a window (a few blocks) is a random sample of all cells. Every
+    stream has the same number of windows, whose sizes differ by at most a block; which blocks come last changes with
+    every epoch. An epoch has ceil(n_cells / cells_per_step) steps of nearly equal size: none is short, and no cell is
+    dropped.
     """
 
     n_cells: int
@@ -74,43 +102,70 @@ class ShuffledPlan:
     genes_per_step: int
     seed: int
     streams: int = 1
-    cells_per_block: int = 1024
-    blocks_per_window: int = 8
+    cells_per_block: int = CELLS_PER_BLOCK
+    cells_per_window: int = CELLS_PER_WINDOW
 
     @cached_property
     def steps_per_epoch(self) -> int:
         """ceil(n_cells / cells_per_step)."""
         return math.ceil(self.n_cells / self.cells_per_step)
 
-    def share(self, epoch: int, step: int, logical: int) -> Cells:
+    def share(self, epoch: int, step: int, logical: int) -> list[Piece]:
         """An equal part (one step's) of the stream's cells of this epoch."""
-        order = _shuffled_orders(self, epoch)[logical]
-        return order[len(order) * step // self.steps_per_epoch : len(order) * (step + 1) // self.steps_per_epoch]
+        bounds = _bounds(self, epoch, logical)
+        first, last = (int(bounds[-1]) * at // self.steps_per_epoch for at in (step, step + 1))
+        pieces = []
+        begin, end = np.searchsorted(bounds, first, side="right") - 1, np.searchsorted(bounds, last)
+        for number in range(begin, end):
+            inside = slice(max(first - bounds[number], 0), max(last - bounds[number], 0))
+            cells = _shuffled_window(self, epoch, logical, number)[inside]
+            pieces += [Piece(number, cells)] if len(cells) else []
+        return pieces
+
+    def windows(self, epoch: int, logical: int) -> int:
+        """The same for every epoch and stream."""
+        return self._windows_per_stream
+
+    def window(self, epoch: int, logical: int, number: int) -> Cells:
+        """See `Plan`."""
+        return np.sort(_shuffled_window(self, epoch, logical, number))
 
     def genes(self, epoch: int, step: int) -> Int64[np.ndarray, " genes"]:
         """See `gene_subset`."""
         return gene_subset(self.seed, epoch, step, self.n_genes, self.genes_per_step)
 
+    @cached_property
+    def _windows_per_stream(self) -> int:
+        return math.ceil(self.n_cells / (self.streams * self.cells_per_window))
 
-@lru_cache(maxsize=2)  # an order takes 8 bytes a cell
-def _shuffled_orders(plan: ShuffledPlan, epoch: int) -> tuple[Cells, ...]:
-    """All cells of one epoch, by logical stream: each stream's windows in turn, each permuted."""
-    n_blocks = math.ceil(plan.n_cells / plan.cells_per_block)
-    blocks = stream(plan.seed, "blocks", epoch).permutation(n_blocks)
-    starts = range(0, n_blocks, plan.blocks_per_window)
-    windows = [
-        stream(plan.seed, "cells", epoch, number).permutation(
-            _rows(plan, blocks[start : start + plan.blocks_per_window])
-        )
-        for number, start in enumerate(starts)
-    ]
-    nothing = np.empty(0, dtype=np.int64)
-    return tuple(np.concatenate([nothing, *windows[logical :: plan.streams]]) for logical in range(plan.streams))
+    @cached_property
+    def _block(self) -> int:
+        """Cells of a block: small enough that every window gets some."""
+        return min(self.cells_per_block, math.ceil(self.n_cells / (self.streams * self._windows_per_stream)))
 
 
-def _rows(plan: ShuffledPlan, blocks: Int64[np.ndarray, " blocks"]) -> Cells:
-    size = plan.cells_per_block
-    return np.concatenate([np.arange(block * size, min((block + 1) * size, plan.n_cells)) for block in blocks])
+@lru_cache(maxsize=2)
+def _blocks(plan: ShuffledPlan, epoch: int) -> list[Int64[np.ndarray, " blocks"]]:
+    """The blocks of every window of all streams: window w of stream v is number w * streams + v."""
+    n_windows = plan.streams * plan._windows_per_stream
+    n_blocks = math.ceil(plan.n_cells / plan._block)
+    return np.array_split(stream(plan.seed, "blocks", epoch).permutation(n_blocks), n_windows)
+
+
+@lru_cache(maxsize=256)
+def _bounds(plan: ShuffledPlan, epoch: int, logical: int) -> Int64[np.ndarray, " windows_plus_1"]:
+    """Where each window of a stream begins among the stream's cells, and where the last one ends."""
+    size = plan._block
+    sizes = [np.minimum(size, plan.n_cells - own * size).sum() for own in _blocks(plan, epoch)[logical :: plan.streams]]
+    return np.cumsum([0, *sizes], dtype=np.int64)
+
+
+@lru_cache(maxsize=256)  # 64 KiB each
+def _shuffled_window(plan: ShuffledPlan, epoch: int, logical: int, number: int) -> Cells:
+    """The cells of a window in the order in which they are visited."""
+    size, number = plan._block, number * plan.streams + logical
+    rows = [np.arange(block * size, min((block + 1) * size, plan.n_cells)) for block in _blocks(plan, epoch)[number]]
+    return stream(plan.seed, "cells", epoch, number).permutation(_joined(rows))
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,11 +173,12 @@ class BalancedPlan:
     """Equal numbers of cells per perturbation, as pytorch-metric-learning's MPerClassSampler deals them.
 
     Passes over all labels in random order, `cells_per_label` cells of each (drawn with replacement only where a
-    label has fewer), cut into batches; an epoch is about `cells_per_epoch` cells. Control cells and cells whose label
-    is no gene of the panel are ONE label, as in CaTran's released challenge code.
+    label has fewer), cut into batches; an epoch is about `cells_per_epoch` cells. With `control_share` that part of
+    every batch is control cells and cells of unmapped labels are left out; without it, control cells and unmapped
+    cells are ONE label like any other, as in CaTran's released challenge code.
     """
 
-    perturbed: Cells  # perturbed column of every cell of the store
+    perturbed: Cells  # perturbed column of every cell
     n_genes: int
     cells_per_step: int
     genes_per_step: int
@@ -130,29 +186,69 @@ class BalancedPlan:
     streams: int = 1
     cells_per_label: int = 25
     cells_per_epoch: int = 100_000
+    control_share: float | None = None
+    cells_per_window: int = CELLS_PER_WINDOW
 
     @cached_property
     def steps_per_epoch(self) -> int:
         """Full batches in one epoch, at least one."""
-        return max(self._passes * self.cells_per_label * len(self._members) // self.cells_per_step, 1)
+        return max(self._passes * self.cells_per_label * len(self._members) // self._labelled_per_step, 1)
 
-    def share(self, epoch: int, step: int, logical: int) -> Cells:
+    def share(self, epoch: int, step: int, logical: int) -> list[Piece]:
         """A contiguous part of the batch."""
-        batch = self._order(epoch)[step * self.cells_per_step : (step + 1) * self.cells_per_step]
-        return batch[len(batch) * logical // self.streams : len(batch) * (logical + 1) // self.streams]
+        return [Piece(step // self._steps_per_window, self._share(epoch, step, logical))]
+
+    def windows(self, epoch: int, logical: int) -> int:
+        """The same for every epoch and stream."""
+        return math.ceil(self.steps_per_epoch / self._steps_per_window)
+
+    def window(self, epoch: int, logical: int, number: int) -> Cells:
+        """The cells of a few successive steps, each once."""
+        first = number * self._steps_per_window
+        steps = range(first, min(first + self._steps_per_window, self.steps_per_epoch))
+        return np.unique(_joined([self._share(epoch, step, logical) for step in steps]))
 
     def genes(self, epoch: int, step: int) -> Int64[np.ndarray, " genes"]:
         """See `gene_subset`."""
         return gene_subset(self.seed, epoch, step, self.n_genes, self.genes_per_step)
+
+    def _share(self, epoch: int, step: int, logical: int) -> Cells:
+        batch = self._batch(epoch, step)
+        return batch[len(batch) * logical // self.streams : len(batch) * (logical + 1) // self.streams]
+
+    def _batch(self, epoch: int, step: int) -> Cells:
+        size = self._labelled_per_step
+        labelled = self._order(epoch)[step * size : (step + 1) * size]
+        if self.control_share is None:
+            return labelled
+        rng = stream(self.seed, "controls", epoch, step)
+        wanted = self.cells_per_step - size
+        controls = rng.choice(self._controls, size=wanted, replace=len(self._controls) < wanted)
+        return rng.permutation(np.concatenate([labelled, controls]))
+
+    @cached_property
+    def _steps_per_window(self) -> int:
+        return max(self.cells_per_window * self.streams // self.cells_per_step, 1)
+
+    @cached_property
+    def _labelled_per_step(self) -> int:
+        return self.cells_per_step - round(self.cells_per_step * (self.control_share or 0))
 
     @cached_property
     def _passes(self) -> int:
         return max(self.cells_per_epoch // (self.cells_per_label * len(self._members)), 1)
 
     @cached_property
+    def _controls(self) -> Cells:
+        return np.flatnonzero(self.perturbed == CONTROL)
+
+    @cached_property
     def _members(self) -> list[Cells]:
-        labels = np.where(self.perturbed == UNMAPPED, -1, self.perturbed)
-        return [np.flatnonzero(labels == label) for label in np.unique(labels)]
+        labels = np.where(self.perturbed == UNMAPPED, CONTROL, self.perturbed)
+        groups = np.unique(labels if self.control_share is None else labels[labels != CONTROL])
+        order = np.argsort(labels, kind="stable")
+        bounds = np.searchsorted(labels[order], [groups, groups + 1])
+        return [order[first:last] for first, last in bounds.T]
 
     @lru_cache(maxsize=2)  # noqa: B019 - one plan per run
     def _order(self, epoch: int) -> Cells:

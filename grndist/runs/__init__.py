@@ -1,14 +1,18 @@
 """A run: from a run file to a run directory. The one place that puts store, plan, model, loop and tracking together.
 
-runs/<name>/config.yaml       the resolved settings
-checkpoints/      the last two
-metrics.jsonl     losses and speed over steps
-tracking.json     where MLflow keeps the run
+    runs/<name>/config.yaml       the resolved settings
+                checkpoints/      the last two
+                metrics.jsonl     losses and speed over steps
+                tracking.json     where MLflow keeps the run
+                owner             at a URL: the token of the process that writes there
+
+A run at a URL is worked on in a temporary folder and copied up as it goes (`mirror`).
 """
 
 from grndist.runs.config import RunConfig, TrainingConfig, load_run, presets
-from grndist.runs.folder import RunError, tracked
-from grndist.runs.train import Interrupted, RunSummary, train_run
+from grndist.runs.folder import Interrupted, tracked
+from grndist.runs.train import RunSummary, train_run
+from grndist.runs.workplace import RunError
 
 __all__ = [
     "Interrupted",

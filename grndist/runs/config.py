@@ -7,9 +7,11 @@ from typing import Any, Literal
 from pydantic import Field
 
 from grndist import models
-from grndist.config import Config, ConfigError, Tree, merge, parse_overrides, read_tree, validate
+from grndist.config import ConfigError, Tree, merge, parse_overrides, read_tree, validate
 from grndist.data.normalise import ExpressionConfig
+from grndist.data.selection import SelectionConfig
 from grndist.optim import OptimizerConfig
+from grndist.storage import absolute
 from grndist.tracking import TrackingConfig
 
 
@@ -24,22 +26,30 @@ class TrainingConfig(OptimizerConfig):
     )
     cells_per_perturbation: int = Field(25, gt=0, description="in a row, with sampling per_perturbation")
     cells_per_epoch: int = Field(100_000, gt=0, description="length of an epoch with sampling per_perturbation")
+    control_share: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="share of control cells in a step, with sampling per_perturbation; null: control cells and those "
+        "of no gene of the panel together are one label like the others (CaTran's released code)",
+    )
     streams: int = Field(1, gt=0, description="logical streams of cells, dealt to workers; 1 is the published form")
     seed: int = Field(0, ge=0)
     threads: int | None = Field(
         None, gt=0, description="CPU threads; null: OMP_NUM_THREADS, or all cores. Another number rounds differently"
     )
+    device: Literal["cpu", "cuda"] = "cpu"
     checkpoint_every: int = Field(500, gt=0, description="steps")
     log_every: int = Field(10, gt=0, description="steps")
 
 
-class RunConfig(Config):
-    """One training run, completely."""
+class RunConfig(SelectionConfig):
+    """One training run, completely: with what it sees of its store (`cells`, `genes`, `causalbench`)."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="of the run directory below `runs`")
     preset: str = Field("", description="the shipped settings this run started from")
-    store: Path
-    runs: Path = Field(Path("runs"), description="the run root: run directories, mlflow.db")
+    store: str = Field(min_length=1, description="a path or URL")
+    runs: str = Field("runs", min_length=1, description="the run root, a path or URL: run directories, mlflow.db")
     model: models.ModelConfig
     expression: ExpressionConfig
     training: TrainingConfig
@@ -62,8 +72,19 @@ def load_run(path: Path, overrides: list[str]) -> RunConfig:
             f"or give a preset ({', '.join(presets())})"
         )
     tree = merge({"name": path.stem}, dict(models.CONFIGS[kind].run_defaults), tree)
-    config = validate(RunConfig, tree, path)
-    return config.model_copy(update={"store": config.store.absolute(), "runs": config.runs.absolute()})
+    return _placed(validate(RunConfig, tree, path))
+
+
+def _placed(config: RunConfig) -> RunConfig:
+    """With absolute paths, so that it means the same from any folder."""
+    lists = {name: getattr(config.genes, name) for name in ("keep", "regulators")}
+    genes = config.genes.model_copy(update={name: path and path.absolute() for name, path in lists.items()})
+    causalbench = config.causalbench
+    if causalbench is not None and causalbench.summary is not None:
+        summary = causalbench.summary.model_copy(update={"file": causalbench.summary.file.absolute()})
+        causalbench = causalbench.model_copy(update={"summary": summary})
+    update = {"store": absolute(config.store), "runs": absolute(config.runs)}
+    return config.model_copy(update=update | {"genes": genes, "causalbench": causalbench})
 
 
 def presets() -> list[str]:

@@ -1,27 +1,26 @@
-"""The run directory: who may write it, what is in it, and where else its numbers go."""
+"""What is in a run directory, and where else its numbers go."""
 
-import fcntl
 import json
+import logging
 import math
-import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import yaml
 
 from grndist.config import Tree, read_tree, validate
-from grndist.data.store import Store
+from grndist.data.view import View
 from grndist.errors import UserError
-from grndist.files import WriteError, remove, written_aside
+from grndist.files import WriteError, written_aside
 from grndist.runs.config import RunConfig
+from grndist.runs.workplace import RunError
+from grndist.storage import is_remote, open_storage
 from grndist.tracking import Status, Tracker, TrackingConfig, open_tracker
 from grndist.training import checkpoint
 
-
-class RunError(UserError):
-    """The run directory cannot be used as asked."""
+logger = logging.getLogger(__name__)
 
 
 class Interrupted(UserError):  # noqa: N818 - not an error of the user's, but the message is all there is to say
@@ -32,90 +31,34 @@ class Interrupted(UserError):  # noqa: N818 - not an error of the user's, but th
         self.exit_status = 128 + signum
 
 
-@contextmanager
-def locked(folder: Path, resume: bool, overwrite: bool) -> Iterator[None]:
-    """Hold the run directory for this process alone; the lock goes with the process, however it ends."""
-    if folder.exists() and not (resume or overwrite) and _is_run(folder):
-        raise RunError(
-            f"{folder} exists already; go on with --resume, start it anew with --overwrite, or give another name=..."
-        )
-    if folder.exists() and not _is_run(folder) and _visible(folder):
-        raise RunError(f"{folder} exists and is not a run directory; give another name=... or runs=...")
-    if resume and not _is_run(folder):
-        raise RunError(f"{folder}: there is no run to resume; leave out --resume to start it")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(
-            f"{folder} cannot be made: its run root is not a folder of yours ({error.strerror}); give runs=..."
-        ) from None
-    with (folder / ".lock").open("a+") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            handle.seek(0)
-            raise RunError(
-                f"{folder} is in use by process {handle.read().strip() or '?'}; wait for it, or give another name=..."
-            ) from None
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
-        with _replacing(folder) if overwrite else nullcontext():
-            yield
-
-
-@contextmanager
-def _replacing(folder: Path) -> Iterator[None]:
-    """Set the old run aside until a new one has a checkpoint; if that never happens, put it back."""
-    old, checkpoints = folder / ".replaced", folder / "checkpoints"
-    if checkpoint.checkpoints(checkpoints) or not old.is_dir():  # else a killed process has left the old run there
-        remove(old)
-        old.mkdir()
-        _move(folder, old)
-    try:
-        yield
-    finally:
-        if not checkpoint.checkpoints(checkpoints):
-            for path in _visible(folder):
-                remove(path)
-            _move(old, folder)
-        remove(old)
-
-
-def _visible(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if not path.name.startswith(".")]
-
-
-def _move(source: Path, target: Path) -> None:
-    for path in _visible(source):
-        path.rename(target / path.name)
-
-
-def _is_run(folder: Path) -> bool:
-    return (folder / "config.yaml").is_file()
-
-
-def prepare(folder: Path, config: RunConfig, store: Store, resume: bool) -> Path | None:
+def prepare(folder: Path, config: RunConfig, view: View, resume: bool) -> Path | None:
     """Write the resolved config of a new run, or check that a resumed one is the same; return where to start from."""
     settings = config.model_dump(mode="json")
     if not resume:
         with written_aside(folder / "config.yaml", overwrite=True) as aside:
-            aside.write_text(yaml.safe_dump(settings | {"store_digest": store.digest}, sort_keys=False))
+            digests = {"store_digest": view.store.digest, "view_digest": view.digest}
+            aside.write_text(yaml.safe_dump(settings | digests, sort_keys=False))
         return None
     before = read_tree(folder / "config.yaml")
     found = checkpoint.checkpoints(folder / "checkpoints")
     if found:
-        checkpoint.check_panel(found[-1], checkpoint.describe(found[-1]), store.panel.names)
-    if before.pop("store_digest", None) != store.digest:
+        checkpoint.check_panel(found[-1], checkpoint.describe(found[-1]), view.panel.names)
+    if before.pop("store_digest", None) != view.store.digest:
         raise RunError(
             f"{folder}: {config.store} is not the store this run was started on (its digest differs); "
             "give that store, or start anew with --overwrite"
         )
+    seen = before.pop("view_digest", None)
     changed = _differences(before, settings)
     if changed:
         raise RunError(
             "\n".join([f"{folder}: --resume goes on with the run's own settings, but these differ:", *changed])
             + "\ngive the old values, or start another run with name=..."
+        )
+    if seen != view.digest:
+        raise RunError(
+            f"{folder}: the same settings choose other cells or genes than before; a list or table that they name "
+            "has changed: bring the old one back, or start anew with --overwrite"
         )
     return found[-1] if found else None
 
@@ -159,20 +102,23 @@ def _step_of(line: str) -> float:
 
 
 @contextmanager
-def tracking(folder: Path, config: RunConfig, store: Store) -> Iterator[Tracker]:
+def tracking(folder: Path, config: RunConfig, view: View) -> Iterator[Tracker]:
     """Log the run to the place of its config; tracking.json remembers where, and how the run ended."""
     file = folder / "tracking.json"
     run_id = json.loads(file.read_text())["run_id"] if file.is_file() else ""
-    tracker = open_tracker(config.tracking, config.runs, config.name, run_id)
+    settings, root = _placed(config)
+    tracker = open_tracker(settings, root, config.name, run_id)
 
     def remember(status: Status | Literal["RUNNING"]) -> None:
         with written_aside(file, overwrite=True) as aside:
-            about = {"run_id": tracker.run_id, "status": status, "config": config.tracking.model_dump(mode="json")}
+            about = {"run_id": tracker.run_id, "status": status, "config": settings.model_dump(mode="json")}
             aside.write_text(json.dumps(about, indent=1))
 
     remember("RUNNING")
-    tracker.log_settings(config.model_dump(mode="json") | {"store_digest": store.digest})
-    tracker.log_dataset(config.store.name, store.digest, config.store)
+    tracker.log_settings(
+        config.model_dump(mode="json") | {"store_digest": view.store.digest, "view_digest": view.digest}
+    )
+    tracker.log_dataset(config.store.rstrip("/").rpartition("/")[2], view.store.digest, config.store)
     status: Status = "FAILED"
     try:
         yield tracker
@@ -185,17 +131,31 @@ def tracking(folder: Path, config: RunConfig, store: Store) -> Iterator[Tracker]
         tracker.close(status)
 
 
+def _placed(config: RunConfig) -> tuple[TrackingConfig, Path]:
+    """How to track, and the folder for MLflow's own files: the run root, or where one stands if that is at a URL."""
+    settings = config.tracking
+    if not is_remote(config.runs):
+        return settings, Path(config.runs)
+    root = Path.cwd()
+    if settings.kind == "mlflow" and not settings.uri:
+        settings = settings.model_copy(update={"uri": f"sqlite:///{root / 'mlflow.db'}"})
+        logger.info("%s is at a URL, where MLflow's database cannot be; it is in %s (tracking.uri)", config.runs, root)
+    return settings, root
+
+
 @contextmanager
-def tracked(folder: Path) -> Iterator[Tracker]:
+def tracked(run: str | Path) -> Iterator[Tracker]:
     """Re-open the tracking of a run directory, to add an edge list or scores; its status stays as it was.
 
-    Nothing is tracked where the directory does not say how (it was moved away, say).
+    Nothing is tracked where the directory, a path or URL, does not say how (it was moved away, say).
     """
-    file = folder / "tracking.json"
-    nowhere: Tree = {"run_id": "", "status": "FINISHED", "config": {"kind": "none"}}
-    about = json.loads(file.read_text()) if file.is_file() else nowhere
-    config = validate(TrackingConfig, about["config"], file)
-    tracker = open_tracker(config, folder.parent, folder.name, about["run_id"])
+    try:
+        about = json.loads(open_storage(run).read("tracking.json"))
+    except FileNotFoundError:
+        about = {"run_id": "", "status": "FINISHED", "config": {"kind": "none"}}
+    config = validate(TrackingConfig, about["config"], f"{run}/tracking.json")
+    root = Path.cwd() if is_remote(run) else Path(run).parent
+    tracker = open_tracker(config, root, Path(run).name, about["run_id"])
     try:
         yield tracker
     finally:

@@ -1,5 +1,6 @@
 """Training in this process."""
 
+import logging
 import math
 import signal
 import time
@@ -15,24 +16,31 @@ from grndist import models
 from grndist.data.batch import Batch
 from grndist.data.loader import Loader
 from grndist.data.normalise import moments
-from grndist.data.plan import BalancedPlan, ShuffledPlan
-from grndist.data.store import BLOCK, Store, open_store
+from grndist.data.plan import BalancedPlan, ShuffledPlan, cells_per_window
+from grndist.data.selection import select
+from grndist.data.store import open_store
+from grndist.data.view import View
 from grndist.genes import CONTROL
 from grndist.optim import Optimizers
 from grndist.progress import bar
 from grndist.runs.config import RunConfig
-from grndist.runs.folder import Interrupted, RunError, locked, metrics_file, prepare, tracking
+from grndist.runs.folder import Interrupted, metrics_file, prepare, tracking
+from grndist.runs.mirror import mirrored
+from grndist.runs.workplace import RunError, Workplace, locked
+from grndist.storage import StorageError, is_remote, joined
 from grndist.tracking import Tracker
 from grndist.training import checkpoint
 from grndist.training.loop import State, train
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class RunSummary:
     """What a finished run says at the end."""
 
-    folder: Path
-    checkpoint: Path
+    folder: str  # the run directory, a path or URL
+    checkpoint: str
     steps: int
     seconds: float
     cells_per_second: float
@@ -50,48 +58,63 @@ def train_run(config: RunConfig, resume: bool = False, overwrite: bool = False) 
     if config.training.threads is not None:
         torch.set_num_threads(config.training.threads)
     store = open_store(config.store)
-    _check_controls(config, store)
-    folder = config.runs / config.name
-    with locked(folder, resume, overwrite):
-        start = prepare(folder, config, store, resume)
-        state, loader = _build(config, store)
+    view = select(store, config)
+    _check_labels(config, view)
+    run = joined(config.runs, config.name)
+    with mirrored(run, resume, overwrite) if is_remote(run) else locked(Path(run), resume, overwrite) as place:
+        start = prepare(place.folder, config, view, resume)
+        logger.info("%s", "\n".join([f"store: {store.summary()}", *view.lines]))
+        place.deliver()
+        state, loader = _build(config, view)
         if start is not None:
             checkpoint.restore(start, state)
-        with tracking(folder, config, store) as tracker:
-            summary = _train(folder, config, store, state, loader, tracker)
+        with tracking(place.folder, config, view) as tracker:
+            summary = _train(place, config, view, state, loader, tracker)
         return replace(summary, tracking=tracker.where())
 
 
-def _build(config: RunConfig, store: Store) -> tuple[State, Loader]:
+def _build(config: RunConfig, view: View) -> tuple[State, Loader]:
     training = config.training
-    model = models.build(config.model, store.n_genes, lambda: moments(store, config.expression), training.seed)
-    genes = training.genes_per_step or store.n_genes
+    model = models.build(config.model, view.n_genes, lambda: moments(view, config.expression), training.seed)
+    genes = training.genes_per_step or view.n_genes
+    window = cells_per_window(training.streams, view.store.bytes_per_cell)
     plan: BalancedPlan | ShuffledPlan
     if training.sampling == "per_perturbation":
         plan = BalancedPlan(
-            store.perturbed, store.n_genes, training.cells_per_step, genes, training.seed, training.streams,
-            training.cells_per_perturbation, training.cells_per_epoch,
+            view.perturbed, view.n_genes, training.cells_per_step, genes, training.seed, training.streams,
+            training.cells_per_perturbation, training.cells_per_epoch, training.control_share, window,
         )  # fmt: skip
     else:
         plan = ShuffledPlan(
-            store.n_cells, store.n_genes, training.cells_per_step, genes, training.seed, training.streams, BLOCK
-        )
+            view.n_cells, view.n_genes, training.cells_per_step, genes, training.seed, training.streams,
+            cells_per_window=window,
+        )  # fmt: skip
+    device = torch.device(training.device)
+    model.to(device)
     state = State(model, Optimizers(training, model.parameter_groups()))
-    return state, Loader(store, plan, config.expression)
+    return state, Loader(view, plan, config.expression, device=device)
 
 
-def _train(folder: Path, config: RunConfig, store: Store, state: State, loader: Loader, tracker: Tracker) -> RunSummary:
+def _train(
+    place: Workplace, config: RunConfig, view: View, state: State, loader: Loader, tracker: Tracker
+) -> RunSummary:
     steps = config.training.epochs * loader.plan.steps_per_epoch
     first, started = state.step, time.monotonic()
     last: dict[str, float] = {}
     cells = 0
-    with _stop_signals() as stopped, metrics_file(folder, first) as write, _training_bar(first, steps) as show:
+    with _stop_signals() as stopped, metrics_file(place.folder, first) as write, _training_bar(first, steps) as show:
 
         def save() -> Path:
             about = checkpoint.Description(
-                state.step, config.model_dump(mode="json"), list(store.panel.names), store.digest
-            )
-            return checkpoint.save(folder / "checkpoints", state, about)
+                state.step, config.model_dump(mode="json"), list(view.panel.names), view.store.digest,
+                view.panel.regulators,
+            )  # fmt: skip
+            path = checkpoint.save(place.folder / "checkpoints", state, about)
+            try:
+                place.deliver()
+            except StorageError as error:  # what is missing there will come with the next one; the last one must
+                logger.warning("%s; %s has not arrived there yet, and the run goes on", error, path.name)
+            return path
 
         def on_step(state: State, batch: Batch, losses: dict[str, float]) -> None:
             nonlocal cells
@@ -113,15 +136,25 @@ def _train(folder: Path, config: RunConfig, store: Store, state: State, loader: 
                 save()
 
         train(state, loader.batch_at, steps, on_step)
-        final = save() if state.step > first else checkpoint.latest(folder / "checkpoints")
+        final = save() if state.step > first else checkpoint.latest(place.folder / "checkpoints")
     seconds = time.monotonic() - started
     tracker.log_model({name: final / name for name in ("weights.safetensors", "checkpoint.json")})
-    return RunSummary(folder, final, state.step, seconds, cells / max(seconds, 1e-9), last)
+    there = joined(place.run, "checkpoints", final.name)
+    return RunSummary(place.run, there, state.step, seconds, cells / max(seconds, 1e-9), last)
 
 
-def _check_controls(config: RunConfig, store: Store) -> None:
-    """Refuse a model that compares with controls where there are perturbations but no controls."""
-    perturbed = store.perturbed
+def _check_labels(config: RunConfig, view: View) -> None:
+    """Refuse a device that is not there, and what needs perturbed or control cells where there are none."""
+    if config.training.device == "cuda" and not torch.cuda.is_available():
+        raise RunError("training.device=cuda: PyTorch finds no CUDA device here; set training.device=cpu")
+    perturbed, share = view.perturbed, config.training.control_share
+    if share is not None and config.training.sampling == "per_perturbation":
+        missing = "perturbed gene of the panel" if (perturbed < 0).all() else "control"
+        if (perturbed < 0).all() or (share > 0 and not (perturbed == CONTROL).any()):
+            raise RunError(
+                f"{config.store}: no {missing} cells, and training.control_share={share} draws from them; set it to "
+                "null, or training.sampling=shuffled"
+            )
     if config.model.needs_controls and (perturbed != CONTROL).any() and not (perturbed == CONTROL).any():
         raise RunError(
             f"{config.store}: no control cells, and model.kind={config.model.kind} compares perturbed cells with them; "

@@ -91,12 +91,12 @@ class Run:
             self.client.log_batch(self.run_id, params=batch, synchronous=True)
         self.log_text(yaml.safe_dump(tree, sort_keys=False, allow_unicode=True), "config.yaml")
 
-    def log_dataset(self, name: str, digest: str, path: Path) -> None:
-        """Log the training data, at an absolute path; the digest also whole, as a tag."""
+    def log_dataset(self, name: str, digest: str, uri: str) -> None:
+        """Log the training data; the digest also whole, as a tag."""
         from mlflow.entities import Dataset, DatasetInput, InputTag
         from mlflow.utils.validation import MAX_DATASET_DIGEST_SIZE
 
-        source = json.dumps({"uri": path.as_uri()})
+        source = json.dumps({"uri": uri})
         dataset = Dataset(name, digest[:MAX_DATASET_DIGEST_SIZE], source_type="local", source=source)
         tags = [InputTag("mlflow.data.context", "training")]
         self.client.log_inputs(self.run_id, [DatasetInput(dataset, tags)])

@@ -19,6 +19,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from grndist.config import Config
+from grndist.storage import is_remote
 from grndist.tracking.keys import flat, plain, shortened
 from grndist.tracking.mlflow_run import Run, Status, open_run, prepare_mlflow
 
@@ -104,9 +105,10 @@ class Tracker:
         tree = json.loads(json.dumps(resolved, default=plain))
         self._do("the settings", lambda run: run.log_settings(tree))
 
-    def log_dataset(self, name: str, digest: str, path: Path) -> None:
-        """Log the store as the run's training data: MLflow's digest is the first 36 letters, a tag has it all."""
-        self._do("the store's digest", lambda run: run.log_dataset(name, digest, path.resolve()))
+    def log_dataset(self, name: str, digest: str, where: str | Path) -> None:
+        """Log the store, a path or URL, as the training data: MLflow's digest has 36 letters of it, a tag has all."""
+        uri = str(where) if is_remote(where) else Path(where).resolve().as_uri()
+        self._do("the store's digest", lambda run: run.log_dataset(name, digest, uri))
 
     def log_metrics(self, step: int, values: Mapping[str, float | int]) -> None:
         """Log numbers of one step; they are sent in batches. MLflow keeps NaN, and infinity as the largest float."""

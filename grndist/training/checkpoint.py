@@ -2,11 +2,11 @@
 
     step-00000120/weights.safetensors, optimizer.safetensors, checkpoint.json
 
-No pickle. Written aside and renamed, so a checkpoint is whole or not there.
+No pickle. Written aside and renamed, so a checkpoint is whole or not there; at a URL checkpoint.json comes last.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,13 @@ from torch import Tensor
 from grndist.errors import UserError
 from grndist.files import WriteError, remove, written_aside
 from grndist.genes import some
+from grndist.storage import Storage, joined
 from grndist.training.loop import State
 
 FORMAT_VERSION = 1
 KEPT = 2
+FILES = ("weights.safetensors", "optimizer.safetensors", "checkpoint.json")
+NETWORK_FILES = ("weights.safetensors", "checkpoint.json")  # without what only training needs
 
 
 class CheckpointError(UserError):
@@ -38,6 +41,7 @@ class Description:
     config: dict[str, Any]  # the resolved run
     genes: list[str]  # the panel, in column order
     store_digest: str
+    regulators: list[str] | None = None  # genes that may regulate; None: every gene
     format_version: int = FORMAT_VERSION
 
 
@@ -63,6 +67,31 @@ def save(folder: Path, state: State, description: Description) -> Path:
 def checkpoints(folder: Path) -> list[Path]:
     """All checkpoints below `folder`, oldest first."""
     return sorted(path for path in folder.glob("step-*") if (path / "checkpoint.json").is_file())
+
+
+def whole(keys: Iterable[str]) -> list[str]:
+    """Names of the whole checkpoints among files listed as `.../NAME/FILE`, oldest first."""
+    return sorted(key.split("/")[-2] for key in keys if key.endswith("/checkpoint.json"))
+
+
+def fetch_latest(storage: Storage, key: str, folder: Path, files: Sequence[str] = FILES) -> Path:
+    """Copy `files` of the newest whole checkpoint below `key` to below `folder`, return its path.
+
+    Raises:
+        CheckpointError: there is none, or it is deleted while it is fetched.
+    """
+    place = joined(storage.url, key)
+    found = whole(storage.sizes(key))
+    if not found:
+        raise CheckpointError(f"{place}: no checkpoint here yet; train the run first")
+    path = folder / found[-1]
+    path.mkdir(parents=True)
+    for name in files:
+        try:
+            (path / name).write_bytes(storage.read(f"{key}/{path.name}/{name}"))
+        except FileNotFoundError:
+            raise CheckpointError(f"{place}/{path.name} has no {name}; delete it and use the one before") from None
+    return path
 
 
 def latest(folder: Path) -> Path:

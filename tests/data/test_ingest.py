@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 from pathlib import Path
 
 import anndata
@@ -6,8 +7,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from pydantic import ValidationError
+from scipy import sparse
 
-from grndist.data.ingest import IngestConfig, ingest
+from grndist.data import build
+from grndist.data import ingest as ingest_module
+from grndist.data.ingest import IngestConfig, ingest, ingest_files
+from grndist.data.schedule import inline
 from grndist.data.sources import source_digest
 from grndist.data.store import open_store
 from grndist.errors import UserError
@@ -144,6 +149,72 @@ def test_silent_cells_and_unseen_genes_are_said(tmp_path: Path):
     assert store.n_cells == 8
     assert said(report, "1 in which nothing was seen")
     assert said(report, "2 never seen in these cells are kept: 'JAK2', 'IRF1'")
+
+
+def test_genes_of_zero_variance_and_labels_of_one_cell_are_said(tmp_path: Path):
+    values = counts()
+    values[:, 2] = 3
+    report, store = ingested(h5ad(tmp_path, values, perturbation=LABELS))
+    assert said(report, "genes: 1 of zero variance (the same in every cell) are kept: 'IRF1'")
+    assert said(report, "labels of one cell: 4: ")
+    assert store.var["variance"]["IRF1"] == 0
+    assert said(report, "of the source's")
+
+
+def test_only_zeros(tmp_path: Path):
+    refused(h5ad(tmp_path, counts() * 0), "is empty", "all values of its 8 cells and 4 genes are zero")
+
+
+@pytest.mark.parametrize("value", [2.0**32 - 1, 2.0**24 + 1])
+def test_large_counts_are_exact(tmp_path: Path, value: float):
+    values = counts().astype(np.float64)
+    values[3, 1] = value
+    _, store = ingested(h5ad(tmp_path, values))
+    assert np.array_equal(values_by_cell(store).to_numpy(), values)
+
+
+def test_cells_are_split_as_asked_and_a_column_of_that_name_is_kept(tmp_path: Path):
+    path = h5ad(tmp_path, counts(100), perturbation=["ctrl", "JAK2"] * 50, split=["old"] * 100)
+    _, store = ingested(path, split=(0.5, 0.2, 0.3), split_seed=3)
+    by_label = store.obs.groupby("perturbation", observed=True)["split"].value_counts()
+    assert by_label["JAK2"].to_dict() == {"train": 25, "validation": 10, "test": 15}
+    assert set(store.obs["source_split"]) == {"old"}
+    with pytest.raises(UserError, match="fractions of train, validation and test"):
+        ingest(path, tmp_path / "x.zarr", IngestConfig(split=(0.5, 0.2, 0.2)))
+
+
+def test_a_missing_value_of_a_cell_stays_missing(tmp_path: Path):
+    columns = {"batch": pd.Categorical(["a", None] * 4), "score": [1.0, np.nan] * 4}
+    _, store = ingested(h5ad(tmp_path, **columns))
+    missing = store.obs.index.isin(["c1", "c3", "c5", "c7"]).tolist()
+    assert store.obs["batch"].isna().tolist() == store.obs["score"].isna().tolist() == missing
+
+
+@pytest.mark.parametrize("profile", ["train", "archive"])
+def test_a_store_is_a_source(tmp_path: Path, profile: str):
+    _, first = ingested(h5ad(tmp_path, perturbation=LABELS))
+    report = ingest(tmp_path / "out.zarr", tmp_path / "again.zarr", IngestConfig(profile=profile, shuffle_seed=9))
+    again = open_store(tmp_path / "again.zarr")
+    assert report.n_controls == 2
+    assert values_by_cell(again).equals(values_by_cell(first))
+    assert labels_by_cell(again) == labels_by_cell(first)
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_with_the_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ingest_module, "VALUES_PER_PART", 2**13)
+    for name, value in {"CHUNK": 2**10, "SHARD": 2**13}.items():
+        monkeypatch.setattr(build, name, value)
+    matrix = sparse.random(4000, 300, 0.5, "csr", np.float32, np.random.default_rng(0))
+    peaks = []
+    for n_cells in (400, 4000):  # 60 and 600 thousand values of 8 bytes
+        anndata.AnnData(matrix[:n_cells]).write_h5ad(tmp_path / f"{n_cells}.h5ad")
+        ingest_files([tmp_path / f"{n_cells}.h5ad"], tmp_path / f"w{n_cells}", IngestConfig(), run=inline)  # compiled
+        tracemalloc.start()
+        ingest_files([tmp_path / f"{n_cells}.h5ad"], tmp_path / f"s{n_cells}", IngestConfig(), run=inline)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] - peaks[0] < matrix.nnz * 8 / 3  # tables of cells; the values themselves are ten times as many
 
 
 def test_the_record_names_the_file_and_not_the_machine(tmp_path: Path):

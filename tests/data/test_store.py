@@ -1,5 +1,7 @@
 import hashlib
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import anndata
@@ -14,6 +16,7 @@ from scipy import sparse
 from grndist.data import build
 from grndist.data import store as module
 from grndist.data.build import write_store
+from grndist.data.inspect import head, info, verify
 from grndist.data.store import Store, StoreError, open_store
 from grndist.genes import CONTROL, UNMAPPED
 from tests.conftest import genes, small_counts
@@ -106,34 +109,186 @@ def test_the_digest_follows_the_data_and_nothing_else(tmp_path: Path):
     assert len(set(digest.values())) == 3
 
 
+@pytest.fixture(params=["train", "archive"])
+def sharded(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A store of many small shards, of either profile."""
+    monkeypatch.setattr(build, "CHUNK", 64)
+    monkeypatch.setattr(build, "SHARD", 512)
+    monkeypatch.setattr(build, "ROWS_PER_CHUNK", 8)
+    monkeypatch.setattr(build, "DENSE_SHARD", 1024)
+    counts, obs = small_counts()
+    write_store(tmp_path / "s.zarr", counts, obs, genes(12), "counts", {}, profile=request.param)
+    return tmp_path / "s.zarr"
+
+
+def test_any_cells_of_either_profile_can_be_read(sharded: Path):
+    store = open_store(sharded)
+    counts, _ = small_counts()
+    wanted = counts[store.obs["source_row"].to_numpy()]
+    rng = np.random.default_rng(0)
+    for share in (0, 0.02, 0.5, 1):
+        rows = np.flatnonzero(rng.random(300) < share)
+        found = store.read_cells(rows)
+        assert (found != wanted[rows]).nnz == 0
+        assert found.has_sorted_indices
+    assert store.density == counts.nnz / counts.shape[0] / counts.shape[1]
+    assert anndata.read_zarr(sharded).shape == (300, 12)
+
+
 # --- faults ---
 
 
-def damaged(store_path: Path) -> Path:
-    return store_path / "X" / "data" / "c" / "0"
+def shards_of(path: Path) -> list[Path]:
+    files = sorted(file for file in (path / "X").rglob("c/*") if file.is_file()) or sorted(
+        (path / "X" / "c").rglob("0")
+    )
+    return [file for file in files if file.is_file() and "indptr" not in file.parts]
 
 
-def test_a_missing_shard_is_named(store_path: Path):
-    damaged(store_path).unlink()
-    with pytest.raises(StoreError, match="X/data/c/0 is missing"):
-        open_store(store_path)
+def read_everything(store: Store) -> sparse.csr_matrix:
+    return replace(store).read_rows(0, store.n_cells)  # a fresh one remembers nothing
 
 
-def test_a_truncated_shard_is_named(store_path: Path):
-    file = damaged(store_path)
-    file.write_bytes(file.read_bytes()[:-5])
-    with pytest.raises(StoreError, match=r"X/data/c/0 has .* bytes where"):
-        open_store(store_path)
+def test_every_flipped_bit_is_an_error_that_names_the_shard(sharded: Path):
+    """100 random ones of each profile."""
+    store, shards, rng = open_store(sharded), shards_of(sharded), np.random.default_rng(1)
+    assert len(shards) > 3
+    for _ in range(100):
+        file = shards[rng.integers(len(shards))]
+        good = file.read_bytes()
+        bad = bytearray(good)
+        bad[rng.integers(len(bad))] ^= 1 << int(rng.integers(8))
+        file.write_bytes(bad)
+        with pytest.raises(StoreError, match=f"{file.relative_to(sharded)} is damaged"):
+            read_everything(store)
+        file.write_bytes(good)
+    read_everything(store)
 
 
-@pytest.mark.parametrize("place", [10, 0.3, 0.6, -5])
-def test_a_flipped_bit_is_never_read_as_data(store_path: Path, place: float):
-    file = damaged(store_path)
-    content = bytearray(file.read_bytes())
-    content[int(place * len(content)) if isinstance(place, float) else place] ^= 4
-    file.write_bytes(bytes(content))
-    with pytest.raises(StoreError, match="X/data/c/0 is damaged"):
-        open_store(store_path).read_rows(0, 300)
+def test_every_truncation_and_removal_names_the_shard(sharded: Path):
+    """20 of each, found when the store is opened, and again when it happens later."""
+    store, shards, rng = open_store(sharded), shards_of(sharded), np.random.default_rng(2)
+    for _ in range(20):
+        file = shards[rng.integers(len(shards))]
+        good = file.read_bytes()
+        file.write_bytes(good[: rng.integers(len(good))])
+        for act, words in (
+            (lambda: open_store(sharded), "bytes where"),
+            (lambda: read_everything(store), "is damaged"),
+        ):
+            with pytest.raises(StoreError, match=f"{file.relative_to(sharded)}.*{words}"):
+                act()
+        file.unlink()
+        for act, words in ((lambda: open_store(sharded), "is missing"), (lambda: read_everything(store), "is missing")):
+            with pytest.raises(StoreError, match=f"{file.relative_to(sharded)}.*{words}"):
+                act()
+        file.write_bytes(good)
+
+
+def contents(path: Path) -> tuple:
+    """Everything a reader of a store can ask for."""
+    store = open_store(path)
+    about = {name: value for name, value in store.description.items() if name != "source"}
+    return store.obs.to_csv(), store.var.to_csv(), store.indptr.tolist(), str(about), store.panel.names
+
+
+def test_no_flipped_bit_elsewhere_is_ever_read_as_data(sharded: Path):
+    """One in every file: an error, or what was written."""
+    good, rng, noticed = contents(sharded), np.random.default_rng(3), 0
+    others = [file for file in sharded.rglob("*") if file.is_file() and file not in shards_of(sharded)]
+    for file in others:
+        content = file.read_bytes()
+        bad = bytearray(content)
+        bad[rng.integers(len(bad))] ^= 1 << int(rng.integers(8))
+        file.write_bytes(bad)
+        try:
+            found = contents(sharded)
+        except StoreError:
+            noticed += 1
+        else:
+            assert found == good, file
+        file.write_bytes(content)
+    assert noticed > len(others) / 2
+
+
+def test_a_shard_of_another_store_is_noticed(sharded: Path, tmp_path: Path):
+    counts, obs = small_counts()
+    profile = open_store(sharded).profile
+    write_store(tmp_path / "o.zarr", counts, obs, genes(12), "counts", {}, shuffle_seed=1, profile=profile)
+    file = shards_of(sharded)[0]
+    other = (tmp_path / "o.zarr" / file.relative_to(sharded)).read_bytes()
+    store, size = open_store(sharded), file.stat().st_size
+    file.write_bytes(other)
+    with pytest.raises(StoreError, match=f"{file.relative_to(sharded)}.*(damaged|bytes where)"):
+        read_everything(store) if len(other) == size else open_store(sharded)
+
+
+def test_a_changed_gene_list_is_noticed(sharded: Path, tmp_path: Path):
+    counts, obs = small_counts()
+    renamed = genes(12).rename(index={"g3": "g9999"})
+    write_store(tmp_path / "o.zarr", counts, obs, renamed, "counts", {}, profile=open_store(sharded).profile)
+    shutil.rmtree(sharded / "var")
+    shutil.copytree(tmp_path / "o.zarr" / "var", sharded / "var")
+    with pytest.raises(StoreError, match=r"var/.*(damaged|bytes where)"):
+        open_store(sharded)
+
+
+# --- looking at a store ---
+
+
+def test_verify_finds_every_damaged_file(sharded: Path):
+    n_files, damage = verify(sharded)
+    assert damage == []
+    assert n_files == len(open_store(sharded).manifest)
+    files = [shards_of(sharded)[0], shards_of(sharded)[-1], *(sharded / "obs" / "_index").rglob("0")]
+    content = bytearray(files[0].read_bytes())
+    content[5] ^= 1
+    files[0].write_bytes(content)
+    files[1].unlink()
+    files[2].write_bytes(b"short")
+    found = {one.key: one.problem for one in verify(sharded)[1]}
+    assert set(found) == {file.relative_to(sharded).as_posix() for file in files}
+    for file, words in zip(files, ("is not what was written", "is missing", "has 5 bytes where"), strict=True):
+        assert words in found[file.relative_to(sharded).as_posix()]
+
+
+def test_info_says_what_there_is(sharded: Path):
+    store = open_store(sharded)
+    said = dict(info(store))
+    assert said["shape"] == "300 cells x 12 genes"
+    assert said["digest"] == store.digest
+    assert said["layout"].startswith(f"profile {store.profile}, format version 1, types uint16")
+    assert f"{store.obs['is_control'].sum():,} control" in said["cells"]
+    assert said["perturbed genes"] == "2: 'g1', 'g3'"
+    assert (
+        f"{sum(file.stat().st_size for file in sharded.rglob('*') if file.is_file()) / 2**20:.1f}"[:1] in said["size"]
+    )
+
+
+def test_info_names_what_is_worth_a_second_look(tmp_path: Path):
+    counts, obs = small_counts()
+    counts = counts.toarray()
+    counts[:, [2, 7]] = 0
+    obs.iloc[17, 0] = "g5"
+    write_store(tmp_path / "s.zarr", sparse.csr_matrix(counts), obs, genes(12), "counts", {})
+    said = dict(info(open_store(tmp_path / "s.zarr")))
+    assert said["constant genes"] == "2: 'g2', 'g7'"
+    assert said["labels of one cell"] == "1: 'g5'"
+
+
+def test_head_is_the_first_cells(sharded: Path):
+    store = open_store(sharded)
+    table = head(store, 4, 3)
+    assert list(table.index) == list(store.obs.index[:4])
+    assert list(table.columns[:3]) == ["perturbation", "total_counts", "n_genes"]
+    values = pd.DataFrame(store.read_rows(0, 4).toarray(), store.obs.index[:4], store.panel.names)
+    pd.testing.assert_frame_equal(table.iloc[:, 3:], values[list(table.columns[3:])])
+    assert values.sum().nlargest(3).tolist() == table.iloc[:, 3:].sum().tolist()
+    assert (head(store, 1, 3).iloc[0, 3:] > 0).all()
+    assert len(head(store, 10_000, 3)) == 300
+
+
+# --- what it refuses ---
 
 
 def test_an_unknown_format_version_is_refused(store_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -145,8 +300,15 @@ def test_an_unknown_format_version_is_refused(store_path: Path, monkeypatch: pyt
 def test_what_is_no_store_is_refused(tmp_path: Path):
     with pytest.raises(StoreError, match="no such store; make one with"):
         open_store(tmp_path / "none.zarr")
+    (tmp_path / "notes.txt").write_text("no store")
     with pytest.raises(StoreError, match="is not a grndist store"):
         open_store(tmp_path)
+
+
+def test_an_anndata_and_an_unfinished_store_are_refused(store_path: Path):
+    shutil.rmtree(store_path / "uns")
+    with pytest.raises(StoreError, match="has no uns/grndist: an AnnData, or an unfinished ingest"):
+        open_store(store_path)
 
 
 def test_an_exchanged_manifest_is_noticed(store_path: Path, tmp_path: Path):

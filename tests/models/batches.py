@@ -22,7 +22,7 @@ def batch_of(
     labels = rng.choice([-1, genes[0], genes[-1]], size=n_cells) if perturbed is None else np.array(perturbed)
     return Batch(
         expression=torch.from_numpy(values).to(dtype),
-        is_nonzero=torch.from_numpy(values != 0),
+        stored_nonzero=torch.from_numpy(values != 0),
         genes=torch.tensor(genes),
         perturbed=torch.from_numpy(labels.astype(np.int64)),
         shares=tuple(enumerate(counts or [n_cells])),

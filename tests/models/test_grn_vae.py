@@ -154,7 +154,7 @@ def test_a_planted_network_is_recovered_above_chance():
     for step in range(400):
         rows = torch.from_numpy(rng.choice(400, 64))
         batch = batch_of(64, list(range(15)), step=step)
-        batch = Batch(**{**batch.__dict__, "expression": values[rows], "is_nonzero": values[rows] != 0})
+        batch = Batch(**{**batch.__dict__, "expression": values[rows], "stored_nonzero": values[rows] != 0})
         optimizer.zero_grad()
         sum(model(batch).values()).backward()
         optimizer.step()

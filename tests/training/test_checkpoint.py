@@ -7,6 +7,7 @@ import torch
 from grndist.models.catran import CaTran, CaTranConfig
 from grndist.models.grn_vae import GRNVAE, GRNVAEConfig
 from grndist.optim import OptimizerConfig, Optimizers
+from grndist.storage import open_storage
 from grndist.training import checkpoint
 from grndist.training.checkpoint import CheckpointError, Description
 from grndist.training.loop import State, TrainingError, train
@@ -78,6 +79,23 @@ def test_a_half_written_checkpoint_is_no_checkpoint(tmp_path: Path):
     (tmp_path / "step-00000009").mkdir()
     with pytest.raises(CheckpointError, match="no checkpoint here yet"):
         checkpoint.latest(tmp_path)
+
+
+def test_the_newest_whole_checkpoint_is_fetched(tmp_path: Path):
+    state = fresh("lion")
+    for state.step in (1, 2):
+        checkpoint.save(tmp_path / "run" / "checkpoints", state, described(state))
+    storage = open_storage(tmp_path / "run")
+    storage.write("checkpoints/step-00000003/weights.safetensors", b"half")
+    assert checkpoint.whole(storage.sizes()) == ["step-00000001", "step-00000002"]
+    path = checkpoint.fetch_latest(storage, "checkpoints", tmp_path / "copy", checkpoint.NETWORK_FILES)
+    assert sorted(file.name for file in path.iterdir()) == ["checkpoint.json", "weights.safetensors"]
+    assert checkpoint.describe(path).step == 2
+    storage.delete(["checkpoints/step-00000002/weights.safetensors"])
+    with pytest.raises(CheckpointError, match=r"step-00000002 has no weights\.safetensors; delete it"):
+        checkpoint.fetch_latest(storage, "checkpoints", tmp_path / "again")
+    with pytest.raises(CheckpointError, match="no checkpoint here yet"):
+        checkpoint.fetch_latest(storage, "elsewhere", tmp_path / "again")
 
 
 def test_another_panel_is_refused_by_name(tmp_path: Path):

@@ -1,10 +1,11 @@
-"""Reading a count matrix as others publish it: h5ad, 10x (folder or h5), CSV and TSV.
+"""Reading count matrices as others publish them: h5ad, AnnData Zarr, 10x (folder or h5), CSV and TSV.
 
-`read_source` returns cells x genes with names, checked: every value finite and not negative, every name there and
-unique. What the labels of the cells mean, and whether values are counts, `ingest` decides.
+`open_source` gives names, and access to cells x genes by rows, so that a matrix is never held whole. Names are there
+and unique; every value read is finite and not negative. What the labels of the cells mean, and whether values are
+counts, `ingest` decides.
 """
 
-from grndist.data.sources.read import read_source, source_digest
-from grndist.data.sources.source import Source, SourceError, SourceOptions
+from grndist.data.sources.open import open_source, source_digest
+from grndist.data.sources.source import Rows, Source, SourceError, SourceOptions
 
-__all__ = ["Source", "SourceError", "SourceOptions", "read_source", "source_digest"]
+__all__ = ["Rows", "Source", "SourceError", "SourceOptions", "open_source", "source_digest"]

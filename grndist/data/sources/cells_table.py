@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from grndist.data.sources.checks import check_cell_names
-from grndist.data.sources.source import Source, SourceError, readable
+from grndist.data.sources.source import Source, SourceError, quiet, readable
 from grndist.data.sources.text import DELIMITERS, text_ending
 from grndist.genes import some
 
@@ -17,7 +17,7 @@ def with_cells_table(source: Source, path: Path) -> Source:
         raise SourceError(
             f"{path}: no such file; --cells-table takes a CSV or TSV whose first column is the cell's name"
         )
-    with readable(path, "table of cells"):
+    with readable(path, "table of cells"), quiet():
         delimiter = DELIMITERS.get(text_ending(path), ",")
         table = pd.read_csv(path, sep=delimiter, index_col=0, converters={0: str}, low_memory=False)
     check_cell_names(path, table.index)

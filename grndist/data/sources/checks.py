@@ -1,5 +1,7 @@
 """What holds of every source: names there and unique, values finite and not negative, each stored once."""
 
+import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import anndata
@@ -7,23 +9,77 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from grndist.data.sources.source import Source, SourceError, SourceOptions
+from grndist.data.sources.source import Rows, SourceError, SourceOptions, cells_between
+from grndist.files import write_whole
 from grndist.genes import some
 
 LARGEST = float(np.finfo(np.float32).max)
 
 
-def canonical(path: Path, matrix: sparse.csr_matrix) -> sparse.csr_matrix:
-    """Each value once, columns ascending, no stored zeros."""
-    if matrix.data.dtype.kind not in "buif":
-        raise SourceError(
-            f"{path}: its values are {matrix.data.dtype}, not real numbers; give counts or expression values"
+@dataclass(frozen=True)
+class CheckedRows:
+    """The rows of a source, canonical, every value checked. Names are in a file, so that it stays small when sent."""
+
+    path: Path
+    rows: Rows
+    names: Path
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells, genes."""
+        return self.rows.shape
+
+    @property
+    def n_stored(self) -> int | None:
+        """Values in the file; see `Rows`."""
+        return self.rows.n_stored
+
+    def read(self, start: int, stop: int) -> sparse.csr_matrix:
+        """Cells `start` to `stop`: columns ascending, each value once, no stored zeros.
+
+        Raises:
+            SourceError: a value is missing, infinite, beyond float32 or negative, or the file is damaged.
+        """
+        if not 0 <= start <= stop <= self.shape[0]:
+            raise IndexError(f"{cells_between(start, stop)} of {self.shape[0]} cells")
+        matrix = self.rows.read(start, stop)
+        if matrix.shape != (stop - start, self.shape[1]):
+            raise SourceError(f"{self.path} was changed while it was in use; run the same command again")
+        matrix.sum_duplicates()  # returns at once where columns ascend
+        if not matrix.nnz:
+            return matrix
+        low, high = matrix.data.min(), matrix.data.max()
+        if not (low >= 0 and high <= LARGEST):  # also where they are nan
+            raise SourceError(self._bad_value(matrix, start, stop))
+        if low == 0:
+            matrix.eliminate_zeros()
+        return matrix
+
+    def _bad_value(self, matrix: sparse.csr_matrix, start: int, stop: int) -> str:
+        values = matrix.data
+        bad = np.flatnonzero(~((values >= 0) & (values <= LARGEST)))
+        cell = start + int(np.searchsorted(matrix.indptr, bad[0], side="right")) - 1
+        names = json.loads(self.names.read_text())
+        return (
+            f"{self.path}: gene {names['genes'][matrix.indices[bad[0]]]!r} in cell {names['cells'][cell]!r} is "
+            f"{values[bad[0]]} ({len(bad)} such values among {cells_between(start, stop)}); finite values of 0 or more "
+            "were expected: give counts or log-normalised values (--layer or --raw may hold them), not scaled ones, "
+            "and no missing values"
         )
-    if matrix.data.dtype.kind == "b":
-        matrix = sparse.csr_matrix(matrix.astype(np.uint8))
-    matrix.sum_duplicates()
-    matrix.eliminate_zeros()
-    return matrix
+
+
+def checked(path: Path, rows: Rows, obs: pd.DataFrame, var: pd.DataFrame, work: Path) -> CheckedRows:
+    """The same rows with checks; the names that messages need are left in `work`."""
+    names = work / "names.json"
+    write_whole(names, [json.dumps({"cells": obs.index.tolist(), "genes": var.index.tolist()}).encode()])
+    return CheckedRows(path, rows, names)
+
+
+def check_shape(path: Path, shape: tuple[int, int]) -> None:
+    """Refuse a matrix without cells or genes."""
+    cells, genes = shape
+    if not cells or not genes:
+        raise SourceError(f"{path} is empty: {cells} cells, {genes} genes; at least one of each is needed")
 
 
 def check_cell_names(path: Path, names: pd.Index) -> None:
@@ -75,20 +131,3 @@ def _positions_without_name(names: pd.Index) -> np.ndarray:
 
 def _ordinals(positions: np.ndarray) -> str:
     return ", ".join(str(position + 1) for position in positions[:3])
-
-
-def check_values(path: Path, source: Source) -> None:
-    """Refuse a matrix without cells, genes or non-zero values, and a value that is missing, infinite or negative."""
-    cells, genes = source.matrix.shape
-    if not cells or not genes:
-        raise SourceError(f"{path} is empty: {cells} cells, {genes} genes; at least one of each is needed")
-    values = source.matrix.data
-    if not len(values):
-        raise SourceError(f"{path} is empty: all values of its {cells} cells and {genes} genes are zero")
-    bad = np.flatnonzero(~((values >= 0) & (values <= LARGEST)))
-    if len(bad):
-        raise SourceError(
-            f"{path}: {source.place(bad[0])} is {values[bad[0]]} ({len(bad)} such values in all); finite values of "
-            "0 or more were expected: give counts or log-normalised values (--layer or --raw may hold them), "
-            "not scaled ones, and no missing values"
-        )

@@ -2,14 +2,13 @@
 
 import csv
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 from warnings import catch_warnings, simplefilter
 
-import numpy as np
 import pandas as pd
 from anndata._io.specs.registry import IORegistryError
 from pydantic import Field
@@ -20,7 +19,7 @@ from grndist.errors import UserError
 
 # what readers raise on damaged files
 BROKEN_TEXT = (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error)
-BROKEN = (*BROKEN_TEXT, KeyError, IndexError, TypeError, ValueError, OverflowError, IORegistryError)
+BROKEN = (*BROKEN_TEXT, KeyError, IndexError, TypeError, ValueError, OverflowError, RuntimeError, IORegistryError)
 
 
 class SourceError(UserError):
@@ -30,8 +29,8 @@ class SourceError(UserError):
 class SourceOptions(Config):
     """Which matrix of a file to read, and which names."""
 
-    layer: str | None = Field(None, description="h5ad: read this layer instead of X")
-    raw: bool = Field(False, description="h5ad: read .raw instead of X")
+    layer: str | None = Field(None, description="h5ad, Zarr: read this layer instead of X")
+    raw: bool = Field(False, description="h5ad, Zarr: read .raw instead of X")
     orientation: Literal["genes_in_rows", "cells_in_rows"] | None = Field(
         None, description="CSV, TSV: what a row is; it must be said"
     )
@@ -42,30 +41,55 @@ class SourceOptions(Config):
     )
 
 
+@runtime_checkable
+class Rows(Protocol):
+    """A matrix that is read by rows. `read` opens the file anew, so it works in any thread or process."""
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Cells, genes."""
+
+    @property
+    def n_stored(self) -> int | None:
+        """Values that the file holds for these cells, zeros and features left out among them; None if not known."""
+
+    def read(self, start: int, stop: int) -> sparse.csr_matrix:
+        """Cells `start` to `stop`, [cells, genes], in any numeric type.
+
+        Raises:
+            SourceError: the file is damaged there.
+        """
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a reader makes of a file before names and values are checked."""
+
+    shape: tuple[int, int]  # cells, genes
+    rows: Callable[[Path], Rows]  # given a folder to work in; it may take long, and nobody has checked the values
+    obs: pd.DataFrame
+    var: pd.DataFrame
+    logged: bool
+    description: str
+
+
 @dataclass(frozen=True)
 class Source:
     """A matrix with names: `obs` is indexed by cell, `var` by gene."""
 
-    matrix: sparse.csr_matrix  # [cells, genes], any numeric type
+    path: Path
+    rows: Rows  # columns ascending, each value once, no stored zeros, finite and not negative
     obs: pd.DataFrame
     var: pd.DataFrame
     logged: bool  # the file says so itself (scanpy's uns["log1p"])
     description: str
-
-    def place(self, position: int | np.integer) -> str:
-        """The gene and cell of the stored value number `position`, for messages."""
-        cell = int(np.searchsorted(self.matrix.indptr, position, side="right")) - 1
-        gene = int(self.matrix.indices[position])
-        return f"gene {str(self.var.index[gene])!r} in cell {str(self.obs.index[cell])!r}"
 
 
 @contextmanager
 def readable(path: Path, kind: str, broken: tuple[type[Exception], ...] = BROKEN) -> Iterator[None]:
     """Turn what the libraries raise on damaged files into one message."""
     try:
-        with catch_warnings():
-            simplefilter("ignore")  # old formats and names that are not unique: the latter is checked here
-            yield
+        yield
     except broken as error:
         raise SourceError(
             f"{path} is not readable as {kind}: {str(error) or type(error).__name__}; check what the file is and "
@@ -73,8 +97,21 @@ def readable(path: Path, kind: str, broken: tuple[type[Exception], ...] = BROKEN
         ) from error
 
 
+@contextmanager
+def quiet() -> Iterator[None]:
+    """No warnings of old formats, or of names that are not unique, which is checked here. Not for use in threads."""
+    with catch_warnings():
+        simplefilter("ignore")
+        yield
+
+
 def plain(table: pd.DataFrame) -> pd.DataFrame:
     """Names as text, and pandas' nullable text as plain objects, which every AnnData can hold."""
     nullable = [name for name in table.columns if isinstance(table[name].dtype, pd.StringDtype)]
     table = table.astype(dict.fromkeys(nullable, object))
     return table.set_axis(table.index.astype(str).astype(object).rename(None), axis=0)
+
+
+def cells_between(start: int, stop: int) -> str:
+    """Cells `start` to `stop` in words, counted from 0, for messages."""
+    return f"cells {start} to {stop - 1}"

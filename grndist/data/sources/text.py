@@ -1,44 +1,51 @@
-"""Reading CSV and TSV, plain or gzip, with every number exact and every mistake named by line, row and column."""
+"""Reading CSV and TSV, plain or gzip, with every number exact and every mistake named by line, row and column.
+
+Text has no places to jump to, so it is converted once; see `transposed`.
+"""
 
 import csv
-import gzip
+import json
 from collections.abc import Iterator, Sequence
-from io import TextIOWrapper
-from itertools import chain, islice
+from contextlib import contextmanager
+from functools import partial
+from io import BufferedReader, TextIOWrapper
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from scipy import sparse
 
-from grndist.data.sources.source import BROKEN_TEXT, Source, SourceError, SourceOptions, readable
+from grndist.data.sources.compressed import content_of
+from grndist.data.sources.source import BROKEN_TEXT, Found, SourceError, SourceOptions, readable
+from grndist.data.sources.transposed import BucketRows, Part, in_buckets, per_bucket
+from grndist.files import write_whole
 from grndist.genes import some
 
 DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t", ".txt": "\t"}
+VALUES = np.dtype(np.float64)
+LIKELY_GENES = 2**15  # of a table with genes in rows, before all of them were read
+Lines = Iterator[tuple[int, list[str]]]
 
 
-def read_text(path: Path, options: SourceOptions) -> Source:
-    """Read a table of numbers with a header and names in the first column; R's shorter header works."""
-    delimiter = DELIMITERS[text_ending(path)]
-    with readable(path, "text table", BROKEN_TEXT), _opened(path) as file:
-        reader = csv.reader(file, delimiter=delimiter)
-        rows = ((reader.line_num, fields) for fields in reader if fields)
-        header = next(rows, (1, []))[1]
-        first = list(islice(rows, 3))
-        columns = _column_names(path, header, first, delimiter)
-        if options.orientation is None:
-            raise SourceError(
-                f"{path}: say what its rows are, --genes-in-rows or --cells-in-rows; the first rows are called "
-                f"{some([fields[0] for _, fields in first])}, the first columns {some(columns)}"
-            )
-        matrix, names = _parsed(path, chain(first, rows), columns)
-    _check_row_names(path, names)
-    described = f"{text_ending(path)[1:]}, {options.orientation.replace('_', ' ')}"
-    if options.orientation == "genes_in_rows":
-        matrix, names, columns = sparse.csr_matrix(matrix.T), columns, names
-    return Source(matrix, pd.DataFrame(index=names), pd.DataFrame(index=columns), logged=False, description=described)
+def open_text(path: Path, options: SourceOptions, work: Path) -> Found:
+    """Open a table of numbers with a header and names in the first column; R's shorter header works.
+
+    The table is read through here, since only its end tells how many rows there are.
+    """
+    columns = _checked_columns(path, options)
+    genes_in_rows = options.orientation == "genes_in_rows"
+    wide = LIKELY_GENES if genes_in_rows else len(columns)
+    names_file = work / "row_names.json"
+    parts = partial(_parts, path, columns, genes_in_rows, names_file)
+    total = path.stat().st_size
+    name = str(options.orientation)
+    buckets = in_buckets(path.absolute(), name, per_bucket(float(wide), VALUES), VALUES, total, parts, work)
+    names = json.loads(names_file.read_text())
+    cells, genes = (columns, names) if genes_in_rows else (names, columns)
+    rows = BucketRows(buckets, (len(cells), len(genes)))
+    obs, var = pd.DataFrame(index=cells), pd.DataFrame(index=genes)
+    return Found(rows.shape, lambda work: rows, obs, var, False, f"{text_ending(path)[1:]}, {name.replace('_', ' ')}")
 
 
 def text_ending(path: Path) -> str:
@@ -46,9 +53,27 @@ def text_ending(path: Path) -> str:
     return Path(path.name.lower().removesuffix(".gz")).suffix
 
 
-def _opened(path: Path) -> TextIOWrapper:
-    opener: Any = gzip.open if path.suffix.lower() == ".gz" else open
-    return opener(path, "rt", encoding="utf-8-sig", newline="")
+@contextmanager
+def _opened(path: Path, delimiter: str) -> Iterator[tuple[Lines, BufferedReader]]:
+    """Lines that are not empty, with their numbers, and the file as it is on the disk, which knows how far one is."""
+    with readable(path, "text table", BROKEN_TEXT), content_of(path) as (content, raw):
+        reader = csv.reader(TextIOWrapper(content, encoding="utf-8-sig", newline=""), delimiter=delimiter)
+        yield ((reader.line_num, fields) for fields in reader if fields), raw
+
+
+def _checked_columns(path: Path, options: SourceOptions) -> list[str]:
+    """Names of the columns of values."""
+    delimiter = DELIMITERS[text_ending(path)]
+    with _opened(path, delimiter) as (rows, _):
+        header = next(rows, (1, []))[1]
+        first = list(islice(rows, 3))
+    columns = _column_names(path, header, first, delimiter)
+    if options.orientation is None:
+        raise SourceError(
+            f"{path}: say what its rows are, --genes-in-rows or --cells-in-rows; the first rows are called "
+            f"{some([fields[0] for _, fields in first])}, the first columns {some(columns)}"
+        )
+    return columns
 
 
 def _column_names(path: Path, header: list[str], first: list[tuple[int, list[str]]], delimiter: str) -> list[str]:
@@ -67,20 +92,20 @@ def _column_names(path: Path, header: list[str], first: list[tuple[int, list[str
     return header[len(header) - len(fields) + 1 :]
 
 
-def _parsed(
-    path: Path, rows: Iterator[tuple[int, list[str]]], columns: Sequence[str]
-) -> tuple[sparse.csr_matrix, list[str]]:
-    """The values [rows, columns], zeros not stored, and the names of the rows."""
-    names, values, indices = [], [], []
-    for line, fields in rows:
-        row = _numbers(path, line, fields, columns)
-        filled = np.flatnonzero(row)
-        names.append(fields[0])
-        values.append(row[filled])
-        indices.append(filled.astype(np.int32))
-    indptr = np.cumsum([0, *map(len, values)])
-    shape = (len(names), len(columns))
-    return sparse.csr_matrix((np.concatenate(values), np.concatenate(indices), indptr), shape=shape), names
+def _parts(path: Path, columns: Sequence[str], genes_in_rows: bool, names_file: Path) -> Iterator[Part]:
+    """The values of each row that are not zero; the names of all rows are left in `names_file` at the end."""
+    names: list[str] = []
+    with _opened(path, DELIMITERS[text_ending(path)]) as (rows, raw):
+        next(rows)  # the header
+        for line, fields in rows:
+            values = _numbers(path, line, fields, columns)
+            filled = np.flatnonzero(values)
+            own = np.full(len(filled), len(names))
+            names.append(fields[0])
+            cells, genes = (filled, own) if genes_in_rows else (own, filled)
+            yield Part(cells, genes, values[filled], raw.tell())
+    _check_row_names(path, names)
+    write_whole(names_file, [json.dumps(names).encode()])
 
 
 def _numbers(path: Path, line: int, fields: list[str], columns: Sequence[str]) -> Float[np.ndarray, " columns"]:

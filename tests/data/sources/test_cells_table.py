@@ -1,14 +1,14 @@
 from pathlib import Path
 
-from grndist.data.sources import SourceOptions, read_source
-from tests.data.sources.files import folder_10x, h5ad, refused, text
+from grndist.data.sources import SourceOptions
+from tests.data.sources.files import folder_10x, h5ad, opened, refused, text
 
 
 def test_the_table_of_cells_is_joined_by_name(tmp_path: Path):
     cells = text(
         tmp_path, "cell,perturbation,umi\nAACA-1,JAK2,7\nAAAC-1,ctrl,9\nAAAG-1,STAT1,3\nother,IRF1,1\n", "c.csv"
     )
-    source = read_source(folder_10x(tmp_path), SourceOptions(cells_table=cells))
+    source = opened(folder_10x(tmp_path), SourceOptions(cells_table=cells))
     assert source.obs["perturbation"].tolist()[:2] == ["ctrl", "STAT1"]
     assert source.obs["umi"].isna().tolist() == [False, False, True, False]
     assert source.description == "10x folder; 3 of 4 cells are in c.csv"
@@ -17,7 +17,7 @@ def test_the_table_of_cells_is_joined_by_name(tmp_path: Path):
 def test_cells_called_by_numbers_keep_their_zeros(tmp_path: Path):
     path = text(tmp_path, "cell,A\n007,1\n8,2\n")
     cells = text(tmp_path, "batch\n8\ty\n007\tx\n", "c.tsv")
-    source = read_source(path, SourceOptions(orientation="cells_in_rows", cells_table=cells))
+    source = opened(path, SourceOptions(orientation="cells_in_rows", cells_table=cells))
     assert source.obs["batch"].to_dict() == {"007": "x", "8": "y"}
 
 

@@ -1,3 +1,4 @@
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,8 +8,20 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from grndist.data.sources import SourceOptions, read_source
-from tests.data.sources.files import CELLS_IN_ROWS, GENES, VALUES, annotated, folder_10x, h5ad, refused, table, text
+from grndist.data.sources import SourceError, SourceOptions
+from tests.data.sources.files import (
+    CELLS_IN_ROWS,
+    GENES,
+    VALUES,
+    annotated,
+    folder_10x,
+    h5ad,
+    opened,
+    refused,
+    table,
+    text,
+    whole,
+)
 
 
 def test_explicit_zeros_and_repeated_entries_are_merged(tmp_path: Path):
@@ -16,20 +29,20 @@ def test_explicit_zeros_and_repeated_entries_are_merged(tmp_path: Path):
     data = annotated()
     data.X = matrix
     data.write_h5ad(tmp_path / "d.h5ad")
-    source = read_source(tmp_path / "d.h5ad", SourceOptions())
+    source = opened(tmp_path / "d.h5ad", SourceOptions())
     assert table(source).to_numpy().tolist() == [[5, 0, 0], [0, 2, 0], [0, 0, 0], [0, 0, 0]]
-    assert source.matrix.nnz == 2
+    assert whole(source).nnz == 2
 
 
 def test_another_column_gives_the_gene_names(tmp_path: Path):
-    source = read_source(h5ad(tmp_path), SourceOptions(gene_column="symbol"))
+    source = opened(h5ad(tmp_path), SourceOptions(gene_column="symbol"))
     assert list(source.var.index) == ["s1", "s2", "s3"]
     assert list(source.var["source_index"]) == GENES
 
 
 def test_genes_of_one_name_are_told_apart_as_scanpy_does(tmp_path: Path):
     path = text(tmp_path, "cell,A,B,A,A\nc1,1,2,3,4\n")
-    assert list(read_source(path, SourceOptions(orientation="cells_in_rows", make_genes_unique=True)).var.index) == [
+    assert list(opened(path, SourceOptions(orientation="cells_in_rows", make_genes_unique=True)).var.index) == [
         "A",
         "B",
         "A-1",
@@ -44,8 +57,8 @@ def test_no_cells_or_no_genes(tmp_path: Path, shape: tuple[int, int], kind: Call
     refused(tmp_path / "d.h5ad", SourceOptions(), "is empty", f"{shape[0]} cells, {shape[1]} genes")
 
 
-def test_only_zeros(tmp_path: Path):
-    refused(h5ad(tmp_path, VALUES * 0), SourceOptions(), "is empty", "all values of its 4 cells and 3 genes are zero")
+def test_only_zeros_are_no_mistake_of_the_file(tmp_path: Path):
+    assert whole(opened(h5ad(tmp_path, VALUES * 0))).nnz == 0
 
 
 @pytest.mark.parametrize(("value", "shown"), [(np.nan, "nan"), (np.inf, "inf"), (-1.5, "-1.5"), (-np.inf, "-inf")])
@@ -54,8 +67,31 @@ def test_values_that_are_missing_infinite_or_negative(tmp_path: Path, kind: Call
     values = VALUES.copy()
     values[3, 1] = value
     refused(
-        h5ad(tmp_path, values, kind), SourceOptions(), f"gene 'JAK2' in cell 'AACA-1' is {shown} (1 such", "--layer"
+        h5ad(tmp_path, values, kind),
+        SourceOptions(),
+        f"gene 'JAK2' in cell 'AACA-1' is {shown} (1 such values among cells 0 to 3)",
+        "--layer",
     )
+
+
+def test_values_are_counted_among_the_cells_that_were_read(tmp_path: Path):
+    values = np.ones((9, 2), dtype=np.float32)
+    values[[4, 6, 8], [1, 0, 0]] = np.nan
+    rows = opened(h5ad(tmp_path, values)).rows
+    assert rows.read(0, 4).nnz == 8
+    with pytest.raises(SourceError, match=r"gene '1' in cell '4' is nan \(2 such values among cells 3 to 6\)"):
+        rows.read(3, 7)
+
+
+@pytest.mark.parametrize(("start", "stop"), [(-1, 2), (3, 2), (0, 5)])
+def test_rows_that_do_not_exist(tmp_path: Path, start: int, stop: int):
+    with pytest.raises(IndexError, match="of 4 cells"):
+        opened(h5ad(tmp_path)).rows.read(start, stop)
+
+
+def test_rows_are_small_when_sent_whatever_the_number_of_names(tmp_path: Path):
+    values = np.ones((3000, 2), dtype=np.float32)
+    assert len(pickle.dumps(opened(h5ad(tmp_path, values)).rows)) < 2000
 
 
 def test_a_value_beyond_float32_counts_as_infinite(tmp_path: Path):
@@ -81,7 +117,7 @@ def test_duplicated_symbols_of_a_10x_folder_offer_the_identifiers(tmp_path: Path
     path = folder_10x(tmp_path)
     text(path, "".join(f"E{n}\tDUP\tGene Expression\n" for n in range(3)), "features.tsv.gz")
     refused(path, SourceOptions(), "'DUP'", "--gene-column", "'gene_ids'")
-    assert list(read_source(path, SourceOptions(gene_column="gene_ids")).var.index) == ["E0", "E1", "E2"]
+    assert list(opened(path, SourceOptions(gene_column="gene_ids")).var.index) == ["E0", "E1", "E2"]
 
 
 def test_gene_names_missing(tmp_path: Path):

@@ -7,8 +7,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from grndist.data.sources import SourceOptions, read_source
-from tests.data.sources.files import CELLS_IN_ROWS, EXPECTED, GENES_IN_ROWS, assert_expected, refused, table, text
+from grndist.data.sources import SourceOptions
+from tests.data.sources.files import (
+    CELLS_IN_ROWS,
+    EXPECTED,
+    GENES_IN_ROWS,
+    assert_expected,
+    opened,
+    refused,
+    table,
+    text,
+)
 
 
 @pytest.mark.parametrize(
@@ -16,9 +25,9 @@ from tests.data.sources.files import CELLS_IN_ROWS, EXPECTED, GENES_IN_ROWS, ass
 )
 def test_text_both_ways_round(tmp_path: Path, name: str, separator: str):
     path = text(tmp_path, EXPECTED.to_csv(sep=separator), name)
-    assert_expected(read_source(path, CELLS_IN_ROWS))
+    assert_expected(opened(path, CELLS_IN_ROWS))
     path = text(tmp_path, EXPECTED.T.to_csv(sep=separator), name)
-    assert_expected(read_source(path, GENES_IN_ROWS))
+    assert_expected(opened(path, GENES_IN_ROWS))
 
 
 @pytest.mark.parametrize(
@@ -32,7 +41,7 @@ def test_text_both_ways_round(tmp_path: Path, name: str, separator: str):
 )
 def test_headers_and_quotes(tmp_path: Path, content: str):
     expected = pd.DataFrame([[1, 0], [0, 2.5]], ["c,1", "c2"], ["STAT1", "JAK2"])
-    source = read_source(text(tmp_path, content), CELLS_IN_ROWS)
+    source = opened(text(tmp_path, content), CELLS_IN_ROWS)
     pd.testing.assert_frame_equal(table(source), expected, check_dtype=False)
 
 
@@ -48,13 +57,13 @@ def test_any_table_comes_back_exactly(values: np.ndarray, tmp_path_factory: pyte
     rows, columns = [f"g{n}" for n in range(len(values))], [f"c{n}" for n in range(values.shape[1])]
     written = pd.DataFrame(values, rows, columns)
     path = text(tmp_path_factory.mktemp("text"), written.to_csv())
-    pd.testing.assert_frame_equal(table(read_source(path, GENES_IN_ROWS)), written.T, check_exact=True)
+    pd.testing.assert_frame_equal(table(opened(path, GENES_IN_ROWS)), written.T, check_exact=True)
 
 
 def test_mdc_is_383_cells_by_821_genes_exact_to_float32(data_dir: Path):
     path = data_dir / "beeline_mDC_TFs500" / "ExpressionData.csv"
-    source = read_source(path, GENES_IN_ROWS)
-    assert source.matrix.shape == (383, 821)
+    source = opened(path, GENES_IN_ROWS)
+    assert source.rows.shape == (383, 821)
     expected = pd.read_csv(path, index_col=0, float_precision="round_trip").T.astype(np.float32)
     pd.testing.assert_frame_equal(table(source).astype(np.float32), expected, check_exact=True, check_names=False)
 

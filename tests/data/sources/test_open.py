@@ -1,11 +1,11 @@
 from pathlib import Path
 
-from grndist.data.sources import SourceOptions, read_source, source_digest
-from tests.data.sources.files import GENES_IN_ROWS, assert_expected, folder_10x, h5_10x, h5ad, refused, text
+from grndist.data.sources import SourceOptions, source_digest
+from tests.data.sources.files import GENES_IN_ROWS, assert_expected, folder_10x, h5_10x, h5ad, opened, refused, text
 
 
 def test_an_h5ad_that_ends_in_h5_is_recognised(tmp_path: Path):
-    assert_expected(read_source(h5ad(tmp_path).rename(tmp_path / "data.h5"), SourceOptions()))
+    assert_expected(opened(h5ad(tmp_path).rename(tmp_path / "data.h5"), SourceOptions()))
 
 
 def test_the_digest_is_of_the_content(tmp_path: Path):

@@ -1,0 +1,71 @@
+"""Where work runs beyond this process: a Dask cluster, or Ray's through Dask. The home of Dask's cluster and of Ray."""
+
+from collections.abc import Sequence
+
+import dask
+
+from grndist.data.schedule import Run, Task, available_cpus, delayed, threads
+from grndist.errors import UserError
+
+SECONDS_TO_ANSWER = 20
+
+
+def scheduler(address: str | None = None, n_threads: int | None = None) -> Run:
+    """Where to run the tasks of an ingest.
+
+    Args:
+        address: None for threads of this process, "tcp://host:port" of a running dask.distributed scheduler, or
+            "ray" for the Ray cluster that RAY_ADDRESS names, or else a new one on this machine.
+        n_threads: of this process; all its CPUs if not given.
+
+    Raises:
+        UserError: an unknown address, or threads together with one.
+    """
+    if address is None:
+        return threads(n_threads or available_cpus())
+    if n_threads is not None:
+        raise UserError(f"--threads {n_threads} is for this machine and --scheduler {address} for others; give one")
+    if address == "ray":
+        return on_ray
+    if "://" not in address:
+        raise UserError(f"--scheduler {address}: 'ray' or an address like tcp://host:8786 was expected")
+    return distributed(address)
+
+
+def distributed(address: str) -> Run:
+    """Runs tasks on the workers of a dask.distributed scheduler, who must see the same files."""
+
+    def run(tasks: Sequence[Task]) -> None:
+        from distributed import Client
+
+        try:
+            client = Client(address, timeout=SECONDS_TO_ANSWER, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"--scheduler {address}: no Dask scheduler answers there ({error}); start one with `dask scheduler` "
+                "and `dask worker`, or leave the option out to use this machine"
+            ) from error
+        with client:
+            futures = client.compute(delayed(tasks))
+            try:
+                client.gather(futures)
+            finally:
+                client.cancel(futures)  # those that have not begun, after a failure
+
+    return run
+
+
+def on_ray(tasks: Sequence[Task]) -> None:
+    """Run tasks on Ray, through Dask on Ray.
+
+    Raises:
+        UserError: Ray is not installed.
+    """
+    try:
+        import ray
+        from ray.util.dask import ray_dask_get
+    except ImportError as error:
+        raise UserError(f"--scheduler ray: Ray cannot be imported ({error}); pip install ray") from error
+    if not ray.is_initialized():
+        ray.init()
+    dask.compute(delayed(tasks), scheduler=ray_dask_get)

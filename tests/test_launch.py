@@ -1,0 +1,65 @@
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from grndist.data.schedule import Run
+from grndist.errors import UserError
+from grndist.files import WriteError
+from grndist.launch import distributed, on_ray, scheduler
+
+
+def leave(path: Path) -> None:
+    path.touch()
+
+
+def fail(path: Path) -> None:
+    raise WriteError(path, "no space")
+
+
+@pytest.fixture
+def address() -> Iterator[str]:
+    """A Dask cluster of one worker in this process, reached over TCP."""
+    cluster = pytest.importorskip("distributed").LocalCluster(
+        n_workers=1, processes=False, dashboard_address=None, protocol="tcp"
+    )
+    with cluster:
+        yield cluster.scheduler_address
+
+
+def check(run: Run, folder: Path) -> None:
+    run([partial(leave, folder / str(number)) for number in range(5)])
+    assert sorted(file.name for file in folder.iterdir()) == list("01234")
+    run([])
+    with pytest.raises(WriteError, match="no space") as caught:
+        run([partial(leave, folder / "5"), partial(fail, folder)])
+    assert caught.value.reason == "no space"
+
+
+@pytest.mark.parametrize("threads", [None, 1, 3])
+def test_threads_of_this_process(tmp_path: Path, threads: int | None):
+    check(scheduler(None, threads), tmp_path)
+
+
+def test_a_dask_cluster(tmp_path: Path, address: str):
+    check(scheduler(address), tmp_path)
+
+
+def test_ray(tmp_path: Path):
+    pytest.importorskip("ray", reason="Ray is not installed")
+    check(on_ray, tmp_path)
+
+
+def test_nobody_answers(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("grndist.launch.SECONDS_TO_ANSWER", 0.2)
+    with pytest.raises(UserError, match=r"tcp://127\.0\.0\.1:9: no Dask scheduler answers there"):
+        distributed("tcp://127.0.0.1:9")([])
+
+
+@pytest.mark.parametrize(
+    ("address", "threads", "words"), [("host", None, "tcp://host:8786 was expected"), ("ray", 2, "give one")]
+)
+def test_mistakes(address: str, threads: int | None, words: str):
+    with pytest.raises(UserError, match=words):
+        scheduler(address, threads)
