@@ -136,7 +136,8 @@ def ingest(
     config = validate(IngestConfig, settings, "grndist ingest")
     report = ingest_files(sources, store, config, overwrite, work, scheduled(scheduler, threads))
     print("\n".join(report.lines))
-    print(f"\nnext: grndist store info {store}\n      grndist train RUN.yaml store={store}   (configs/ has examples)")
+    print(f"look at it: grndist store info {store}")
+    print(f"\nnext: grndist train RUN.yaml store={store}   (configs/ has examples)")
 
 
 @store_app.command("info")

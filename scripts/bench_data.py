@@ -1,7 +1,7 @@
 """Counts for the benchmarks: as dense and as deep as genome-scale Perturb-seq, and meaningless otherwise.
 
-Negative binomial with a mean and a dispersion for each gene, log-normal means, about 7,500 counts a cell; at 8,192 genes
-26 % of the values are not zero. 2,000 perturbation labels, without any effect on expression.
+Negative binomial with a mean and a dispersion for each gene, log-normal means, about 7,500 counts a cell; at 8,192
+genes 26 % of the values are not zero. 2,000 perturbation labels, without any effect on expression.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -20,7 +20,7 @@ CHUNK = 25_600  # values; about what h5py gives AnnData's writer for arrays of t
 
 
 def write_h5ad(path: Path, n_cells: int, n_genes: int = GENES, seed: int = 0, prefix: str = "cell") -> int:
-    """Write an h5ad as they are usually published (CSR, float32 and int32, not compressed); return its stored values."""
+    """Write an h5ad as they are usually published (CSR, float32, int32, not compressed); return its stored values."""
     rng = np.random.default_rng([seed, 1])
     mean = rng.lognormal(0, 1.7, n_genes)
     mean *= COUNTS_PER_CELL * n_genes / GENES / mean.sum()

@@ -19,7 +19,8 @@ import yaml
 from grndist import cli
 
 REPOSITORY = Path(__file__).parent.parent
-COMMANDS = ["simulate", "ingest", "train", "infer", "evaluate"]
+CHAIN = ["simulate", "ingest", "train", "infer", "evaluate"]
+COMMANDS = [*CHAIN, "store"]
 HEAVY = {"torch", "mlflow", "zarr", "anndata", "scanpy", "pandas", "scipy", "sklearn", "pyarrow", "h5py"}
 
 CATRAN = {
@@ -134,12 +135,14 @@ def test_help_lists_the_commands():
     assert listed == COMMANDS == list(commands())
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*CHAIN, "store info", "store verify", "store head"])
 def test_every_argument_and_option_is_explained(command: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("COLUMNS", "200")
     text = done(f"{command} --help")
-    parameters = [parameter for parameter in commands()[command].params if parameter.name != "help"]
-    assert len(parameters) >= 3
+    group, _, inside = command.partition(" ")
+    found = commands()[group].commands[inside] if inside else commands()[group]
+    parameters = [parameter for parameter in found.params if parameter.name != "help"]
+    assert len(parameters) >= (1 if inside else 3)
     for parameter in parameters:
         assert parameter.help, parameter.name
         assert " ".join(parameter.help.split()[:3]) in text
@@ -159,7 +162,7 @@ def test_no_command_shows_the_help():
 def test_every_next_line_is_a_command_that_runs(tmp_path: Path):
     printed = small_chain(tmp_path)
     lines = {command: re.findall(r"^next: grndist (.*)", text, re.MULTILINE) for command, text in printed.items()}
-    assert [len(lines[command]) for command in COMMANDS] == [1, 1, 1, 1, 0]  # scores are the end of the chain
+    assert [len(lines[command]) for command in CHAIN] == [1, 1, 1, 1, 0]  # scores are the end of the chain
     for (line,) in (found for found in lines.values() if found):
         word, *rest = shlex.split(line.partition("   (")[0])
         named = {option for parameter in commands()[word].params for option in parameter.opts}
@@ -174,7 +177,7 @@ def test_every_next_line_is_a_command_that_runs(tmp_path: Path):
     ("line", "words"),
     [
         ("inger a.h5ad a.zarr", "No such command 'inger'"),
-        ("ingest a.h5ad", "Missing argument 'store'"),
+        ("ingest a.h5ad", "Missing argument 'sources'"),
         ("evaluate edges.parquet", "Missing option '--reference'"),
         ("train run.yaml --epochs 5", "No such option: --epochs"),
         ("infer runs/r -k many", "Invalid value for '-k'"),
@@ -195,3 +198,30 @@ def test_the_module_runs_as_a_program(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.startswith("grndist: nowhere.h5ad: no such file")
     assert result.stderr.count("\n") == 1
+
+
+# --- looking at a store ---
+
+
+def test_a_store_can_be_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    small_chain(tmp_path)
+    assert re.search(r"^shape +90 cells x 12 genes$", done("store info small.zarr"), re.MULTILINE)
+    table = done("store head small.zarr -n 2 --genes 3").splitlines()
+    assert len(table) == 3
+    assert table[0].split()[:3] == ["perturbation", "total_counts", "n_genes"]
+    assert "all 54 files are as they were written" in done("store verify small.zarr")
+
+
+def test_verify_names_every_damaged_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    small_chain(tmp_path)
+    shard = Path("small.zarr/X/data/c/0")
+    shard.write_bytes(shard.read_bytes()[:-1] + b"?")
+    Path("small.zarr/var/mean/c/0").unlink()
+    said = grndist("store verify small.zarr")
+    assert (said.status, said.out) == (2, "")
+    assert "small.zarr: 2 of 54 files are damaged:" in said.err
+    assert "X/data/c/0 is not what was written" in said.err
+    assert "var/mean/c/0 is missing" in said.err
+    assert "Traceback" not in said.err

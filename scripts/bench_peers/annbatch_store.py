@@ -1,4 +1,4 @@
-"""annbatch on grndist's store, which is a shuffled AnnData: slices of 256 rows, 32 in memory, then scipy makes it dense.
+"""annbatch on grndist's store, which is a shuffled AnnData: slices of 256 rows, 32 in memory, densified by scipy.
 
 python annbatch_store.py STORE GENES
 
