@@ -143,8 +143,8 @@ def ingest(
 @store_app.command("info")
 def store_info(store: Annotated[str, typer.Argument(help="a store, at a path or URL")]) -> None:
     """Shape, labels, density, size and digest."""
-    from grndist.data.inspect import info
     from grndist.data.store import open_store
+    from grndist.data.store.inspect import info
 
     lines = info(open_store(store))
     width = max(len(name) for name, _ in lines)
@@ -154,8 +154,8 @@ def store_info(store: Annotated[str, typer.Argument(help="a store, at a path or 
 @store_app.command("verify")
 def store_verify(store: Annotated[str, typer.Argument(help="a store, at a path or URL")]) -> None:
     """Read every file and compare it with what was written."""
-    from grndist.data.inspect import verify
     from grndist.data.store import REMEDY, StoreError
+    from grndist.data.store.inspect import verify
 
     n_files, damage = verify(store)
     if damage:
@@ -171,8 +171,8 @@ def store_head(
     genes: Annotated[int, typer.Option(min=0, help="number of genes, those seen most in these cells")] = 6,
 ) -> None:
     """The first cells as a table."""
-    from grndist.data.inspect import head
     from grndist.data.store import open_store
+    from grndist.data.store.inspect import head
 
     print(head(open_store(store), cells, genes).to_string(float_format="{:.6g}".format))
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import dask
 
-from grndist.data.schedule import Run, Task, available_cpus, delayed, threads
+from grndist.data.ingest.schedule import Run, Task, available_cpus, delayed, threads
 from grndist.errors import UserError
 
 SECONDS_TO_ANSWER = 20

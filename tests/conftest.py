@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from grndist.data.build import write_store
+from grndist.data.ingest.build import write_store
 from grndist.data.store import Store, open_store
 from grndist.genes import NON_TARGETING
 

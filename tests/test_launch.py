@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from grndist.data.schedule import Run
+from grndist.data.ingest.schedule import Run
 from grndist.errors import UserError
 from grndist.files import WriteError
 from grndist.launch import distributed, on_ray, scheduler

@@ -22,6 +22,15 @@ LAYERS = [
     ("cli",),
 ]
 ORDER = {unit: level for level, units in enumerate(LAYERS) for unit in units}
+INSIDE_DATA = [
+    ("sources", "simulate", "simulation_file"),
+    ("store",),
+    ("view",),
+    ("normalise",),
+    ("selection",),
+    ("ingest", "stream"),
+]
+ORDER_INSIDE_DATA = {unit: level for level, units in enumerate(INSIDE_DATA) for unit in units}
 EXECUTED_BY_MLFLOW = PACKAGE / "tracking" / "logged_network.py"  # a logged model's code: runs outside the package
 
 
@@ -37,6 +46,23 @@ def test_imports_point_down(file: Path):
         assert ORDER[imported] < ORDER[unit], f"line {line}: {unit} may not import {imported}"
 
 
+@pytest.mark.parametrize("unit", ORDER_INSIDE_DATA)
+def test_imports_inside_data_point_down(unit: str):
+    folder = PACKAGE / "data" / unit
+    for file in folder.rglob("*.py") if folder.is_dir() else [folder.with_suffix(".py")]:
+        for line, name in _our_imports(file):
+            imported = name.split(".")[2] if name.startswith("grndist.data.") else unit
+            if imported != unit and (unit, imported) != ("simulation_file", "simulate"):
+                assert ORDER_INSIDE_DATA[imported] < ORDER_INSIDE_DATA[unit], f"{file}, line {line}: {imported}"
+
+
+def test_every_unit_of_data_has_a_layer():
+    units = {
+        path.stem for path in (PACKAGE / "data").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert units - {"__init__"} == set(ORDER_INSIDE_DATA)
+
+
 def test_every_unit_has_a_layer():
     units = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
     assert units - {"__init__"} <= set(ORDER)
@@ -50,7 +76,7 @@ def test_nothing_imports_the_models_code():
 
 
 def _our_imports(file: Path) -> list[tuple[int, str]]:
-    """Line and dotted name, e.g. `grndist.data.plan.Plan`, of each import of ours."""
+    """Line and dotted name, e.g. `grndist.data.stream.plan.Plan`, of each import of ours."""
     found = []
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):

@@ -11,7 +11,7 @@ import yaml
 from safetensors.torch import load_file
 
 from grndist.config import ConfigError
-from grndist.data.build import write_store
+from grndist.data.ingest.build import write_store
 from grndist.errors import UserError
 from grndist.runs import Interrupted, RunConfig, load_run, presets, train_run
 from grndist.training import checkpoint

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int64
 from pydantic import Field
 from torch import Tensor, nn
 
-from grndist.data.batch import Batch
+from grndist.data.stream.batch import Batch
 from grndist.models.catran import CaTran, CaTranConfig
 from grndist.models.grn_vae import GRNVAE, GRNVAEConfig
 

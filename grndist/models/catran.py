@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from grndist.config import Config
-from grndist.data.batch import Batch
+from grndist.data.stream.batch import Batch
 from grndist.models.layers import fill, init_normal, linears
 from grndist.objectives import huber, interventional_penalty, masked_mean
 from grndist.seeds import stream

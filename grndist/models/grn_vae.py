@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from grndist.config import Config
-from grndist.data.batch import Batch
+from grndist.data.stream.batch import Batch
 from grndist.models.layers import fill, init_xavier, linears, scalar_network
 from grndist.objectives import gaussian_kl, masked_mean
 from grndist.seeds import stream

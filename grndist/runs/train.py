@@ -13,12 +13,12 @@ from typing import Any
 import torch
 
 from grndist import models
-from grndist.data.batch import Batch
-from grndist.data.loader import Loader
 from grndist.data.normalise import moments
-from grndist.data.plan import BalancedPlan, ShuffledPlan, cells_per_window
 from grndist.data.selection import select
 from grndist.data.store import open_store
+from grndist.data.stream.batch import Batch
+from grndist.data.stream.loader import Loader
+from grndist.data.stream.plan import BalancedPlan, ShuffledPlan, cells_per_window
 from grndist.data.view import View
 from grndist.genes import CONTROL
 from grndist.optim import Optimizers

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from grndist.data.batch import Batch
+from grndist.data.stream.batch import Batch
 from grndist.errors import UserError
 from grndist.optim import Optimizers
 

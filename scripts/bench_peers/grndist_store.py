@@ -8,10 +8,10 @@ import sys
 
 from serve import serve
 
-from grndist.data.loader import Loader
 from grndist.data.normalise import ExpressionConfig
-from grndist.data.plan import ShuffledPlan, cells_per_window
 from grndist.data.store import open_store
+from grndist.data.stream.loader import Loader
+from grndist.data.stream.plan import ShuffledPlan, cells_per_window
 from grndist.data.view import whole
 
 CELLS = 2048

@@ -13,8 +13,8 @@ import torch
 from numcodecs import blosc
 from serve import serve
 
-from grndist.data.kernels import densify
 from grndist.data.store import CHUNK, SHARD, open_store
+from grndist.data.stream.kernels import densify
 
 CELLS = 2048
 WINDOW = 8192

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from grndist.data.build import write_store
+from grndist.data.ingest.build import write_store
 from grndist.data.normalise import ExpressionConfig, expression, moments, standardised
 from grndist.data.store import Store, open_store
 from grndist.data.view import whole

@@ -10,7 +10,7 @@ from grndist.data.store import Store
 from grndist.data.view import SelectionError, View, kept_cells, kept_genes, whole
 from grndist.genes import CONTROL, UNMAPPED
 from tests.conftest import LABELS
-from tests.data.selecting import dense, perturb_seq_store, said
+from tests.data.selection.selecting import dense, perturb_seq_store, said
 
 
 def test_the_whole_is_the_store(store: Store):

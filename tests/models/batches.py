@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from grndist.data.batch import Batch
+from grndist.data.stream.batch import Batch
 
 
 def batch_of(

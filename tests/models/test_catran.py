@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from grndist.data.batch import Batch
+from grndist.data.stream.batch import Batch
 from grndist.models.catran import CaTran, CaTranConfig, corrupt
 from grndist.objectives import huber, interventional_penalty
 from tests.models.batches import batch_of

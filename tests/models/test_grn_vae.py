@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from grndist.data.batch import Batch
+from grndist.data.stream.batch import Batch
 from grndist.models.grn_vae import GRNVAE, GRNVAEConfig
 from tests.models.batches import batch_of
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from grndist.data import ingest as module
 from grndist.data.ingest import IngestConfig, IngestReport
-from grndist.data.job import IngestInterruptedError
-from grndist.data.schedule import Run, Task, inline
+from grndist.data.ingest import run as module
+from grndist.data.ingest.job import IngestInterruptedError
+from grndist.data.ingest.schedule import Run, Task, inline
 from grndist.data.store import COMMITTED, StoreError, is_store, open_store
 from grndist.storage import StorageError, open_storage
-from tests.data.building import small_pieces
-from tests.data.ingesting import counts, h5ad, values_by_cell
+from tests.data.ingest.building import small_pieces
+from tests.data.ingest.ingesting import counts, h5ad, values_by_cell
 
 __all__ = ["small_pieces"]
 

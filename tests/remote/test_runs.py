@@ -12,7 +12,7 @@ import pytest
 import yaml
 from safetensors.torch import load
 
-from grndist.data.build import write_store
+from grndist.data.ingest.build import write_store
 from grndist.errors import UserError
 from grndist.inference import edges_of_run
 from grndist.runs import Interrupted, RunSummary, tracked, train_run

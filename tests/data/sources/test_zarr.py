@@ -9,7 +9,7 @@ import pytest
 import zarr
 from scipy import sparse
 
-from grndist.data.build import write_store
+from grndist.data.ingest.build import write_store
 from grndist.data.sources import SourceError, SourceOptions, source_digest
 from tests.data.sources.files import (
     CELLS_IN_ROWS,

@@ -1,0 +1,77 @@
+"""What an ingest found and did, in numbers and in words."""
+
+from dataclasses import dataclass
+
+from grndist.data.ingest.finish import Built
+from grndist.data.ingest.labels import labels_described
+from grndist.data.ingest.prepare import Plan
+from grndist.data.store import State
+from grndist.genes import NON_TARGETING, some
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What was found and done; `lines` say it in words."""
+
+    n_cells: int
+    n_genes: int
+    state: State
+    n_controls: int
+    perturbed_genes: tuple[str, ...]
+    unmapped: dict[str, int]  # label -> cells
+    combined: dict[str, int]  # those of `unmapped` that name several genes
+    digest: str
+    lines: tuple[str, ...]
+
+
+def report_of(plan: Plan, built: Built, why: str, source_bytes: int, seconds: float) -> IngestReport:
+    """The report on a store that is in its place."""
+    labels, n_cells, n_genes = plan.labels, len(plan.obs), len(plan.together.var)
+    single = [label for label, count in labels.cells.items() if count == 1]
+    lines = [
+        *_described(plan, built),
+        f"state: {built.state}, because {why}",
+        *labels_described(labels, plan.together.var),
+    ]
+    if single:
+        lines.append(f"labels of one cell: {len(single):,}: {some(single)}")
+    lines.append(
+        f"store: {_megabytes(built.bytes)}, {built.bytes / max(source_bytes, 1):.2f} of the source's "
+        f"{_megabytes(source_bytes)}; {seconds:.1f} s, {n_cells / max(seconds, 1e-9):,.0f} cells/s"
+    )
+    return IngestReport(
+        n_cells=n_cells,
+        n_genes=n_genes,
+        state=built.state,
+        n_controls=labels.cells.get(NON_TARGETING, 0),
+        perturbed_genes=labels.perturbed_genes,
+        unmapped=labels.unmapped,
+        combined=labels.combined,
+        digest=built.digest,
+        lines=tuple(lines),
+    )
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:,.1f} MB"
+
+
+def _described(plan: Plan, built: Built) -> list[str]:
+    cells, var, config = len(plan.obs), plan.together.var, plan.config
+    genes, whole = len(var), len(plan.kept)
+    kinds = dict.fromkeys(source.description for source in plan.sources)
+    lines = [
+        f"source: {', '.join(plan.together.files)} ({'; '.join(kinds)})",
+        *plan.together.lines,
+        f"matrix: {cells:,} cells x {genes:,} genes, {100 * (1 - built.n_values / (cells * genes)):.1f} % zeros",
+    ]
+    if config.where is not None:
+        lines.append(f"cells: {whole - cells:,} of {whole:,} dropped by --where {config.where!r}")
+    if built.n_silent:
+        lines.append(f"cells: {built.n_silent:,} in which nothing was seen are kept")
+    unseen, constant = list(var.index[~built.seen]), list(var.index[built.constant])
+    if unseen:
+        lines.append(f"genes: {len(unseen):,} never seen in these cells are kept: {some(unseen)}")
+    if constant:
+        lines.append(f"genes: {len(constant):,} of zero variance (the same in every cell) are kept: {some(constant)}")
+    return lines

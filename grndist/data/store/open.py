@@ -1,0 +1,374 @@
+"""The store: one expression matrix as a sharded Zarr (v3) that is also a valid AnnData, on disk or at a URL.
+
+    X/data, X/indices   CSR values and columns (uint16, uint32 where needed; float32 for non-integer data),
+                        chunks of 2^17 in shards of 2^25 elements, blosc-lz4 then crc32c       (profile "train")
+    X/indptr            int64, one chunk
+    X                   or dense, chunks of 256 cells, bitshuffle and zstd, then crc32c        (profile "archive")
+    obs, var            cells (shuffled once at ingest; source_row undoes it) and genes, with totals and moments
+    uns/grndist         format version, state of the values, digests and the manifest: every file, its bytes, its sha256
+
+Zarr returns zeros for a missing shard and trusts any that is there, so nothing is read but what the manifest lists:
+sizes are compared when a store is opened, small files by their sha256 and shards by their checksums when they are read.
+Cells are rows; genes keep the source's order.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, no_type_check
+from warnings import catch_warnings, simplefilter
+
+import numpy as np
+import pandas as pd
+import zarr
+from anndata.io import read_elem
+from jaxtyping import Float, Int64, Shaped
+from numba import njit
+from scipy import sparse
+from zarr.buffer.cpu import Buffer
+from zarr.errors import ZarrUserWarning
+from zarr.storage import MemoryStore
+
+from grndist.data.sources.source import BROKEN
+from grndist.data.store.shards import Codec, Shard, ShardedArray, StoreError
+from grndist.genes import GenePanel
+from grndist.storage import Storage, open_storage
+
+State = Literal["counts", "log1p", "continuous"]
+Profile = Literal["train", "archive"]
+
+FORMAT_VERSION = 1
+CHUNK = 2**17  # elements, 256 KiB of uint16
+SHARD = 2**25
+ROWS_PER_CHUNK = 256  # of a dense matrix
+BLOCK = 1024  # cells that are read at once
+CODECS: dict[Profile, Codec] = {"train": Codec("lz4", 3, "shuffle"), "archive": Codec("zstd", 1, "bitshuffle")}
+ABOUT = "uns/grndist"
+COMMITTED = f"{ABOUT}/zarr.json"  # written last: a store without it is not finished
+REMEDY = "restore the store from a copy or ingest it again"
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open store; `read_rows` and `read_cells` are the only access to the matrix."""
+
+    storage: Storage
+    panel: GenePanel
+    state: State
+    profile: Profile
+    digest: str
+    n_cells: int
+    median_total: float
+    description: dict[str, Any]  # uns/grndist without the manifest
+    manifest: pd.DataFrame  # key, bytes, sha256 and, of shards, the checksum of their index
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return self.storage.url
+
+    @property
+    def n_genes(self) -> int:
+        """Number of genes (columns)."""
+        return len(self.panel)
+
+    @cached_property
+    def obs(self) -> pd.DataFrame:
+        """The table of cells, in store order."""
+        return _element(self.storage, self.manifest, "obs")
+
+    @cached_property
+    def var(self) -> pd.DataFrame:
+        """The table of genes, with `mean`, `variance`, `nnz` and, of counts, `log1p_mean`, `log1p_variance`."""
+        return _element(self.storage, self.manifest, "var")
+
+    @cached_property
+    def indptr(self) -> Int64[np.ndarray, " cells_plus_1"]:
+        """Where each cell's non-zero values begin among all of them, and where the last one's end."""
+        if self.profile == "archive":
+            return np.cumsum([0, *self.obs["n_genes"]], dtype=np.int64)
+        return np.asarray(_element(self.storage, self.manifest, "X/indptr"))
+
+    @cached_property
+    def perturbed(self) -> Int64[np.ndarray, " cells"]:
+        """Column of the gene perturbed in each cell; CONTROL or UNMAPPED where it is not one gene of the panel."""
+        labels = self.obs["perturbation"].astype("category").cat
+        columns = self.panel.perturbed_columns([str(label) for label in labels.categories])
+        return columns[labels.codes.to_numpy()]
+
+    @cached_property
+    def totals(self) -> Float[np.ndarray, " cells"]:
+        """Sum of each cell's values, in the stored state."""
+        return self.obs["total_counts"].to_numpy(np.float64)
+
+    @property
+    def bytes_per_cell(self) -> float:
+        """Memory that a cell's non-zero values and their columns take, on average."""
+        sizes = sum(array.dtype.itemsize for array in self._arrays.values())
+        return float(self.indptr[-1]) / max(self.n_cells, 1) * (4 if self.profile == "archive" else sizes)
+
+    @property
+    def density(self) -> float:
+        """Share of values that are not zero."""
+        return float(self.indptr[-1]) / (self.n_cells * self.n_genes)
+
+    def read_rows(self, start: int, stop: int) -> sparse.csr_matrix:
+        """The values of cells `start` to `stop`, as stored.
+
+        Raises:
+            StoreError: a shard is missing, another's, or fails a checksum.
+        """
+        return self.read_cells(np.arange(start, stop))
+
+    def read_cells(self, rows: Int64[np.ndarray, " rows"]) -> sparse.csr_matrix:
+        """The values of some cells, given by their ascending rows; only the chunks they lie in are read.
+
+        Raises:
+            StoreError: see `read_rows`.
+        """
+        indptr = self.lengths(rows)
+        data, indices = (np.empty(indptr[-1], dtype=dtype) for dtype in self.dtypes)
+        self.read_into(rows, data, indices)
+        return sparse.csr_matrix((data, indices.astype(np.int32), indptr), shape=(len(rows), self.n_genes))
+
+    def lengths(self, rows: Int64[np.ndarray, " rows"]) -> Int64[np.ndarray, " rows_plus_1"]:
+        """The indptr of a matrix of these rows."""
+        return np.concatenate([[0], np.cumsum(self.indptr[rows + 1] - self.indptr[rows])])
+
+    @property
+    def dtypes(self) -> tuple[np.dtype, np.dtype]:
+        """Types of the values and of their columns, as `read_into` writes them."""
+        if self.profile == "archive":
+            return self._arrays["X"].dtype, np.dtype(np.uint16 if self.n_genes <= 2**16 else np.uint32)
+        return self._arrays["X/data"].dtype, self._arrays["X/indices"].dtype
+
+    def read_into(
+        self,
+        rows: Int64[np.ndarray, " rows"],
+        data: Shaped[np.ndarray, " values"],
+        indices: Shaped[np.ndarray, " values"],
+    ) -> None:
+        """Write values and columns of ascending rows into `data` and `indices`, one row after the other.
+
+        Raises:
+            StoreError: see `read_rows`.
+        """
+        if self.profile == "archive":
+            self._read_dense(rows, data, indices)
+            return
+        first, last = _runs(rows)
+        starts, stops = self.indptr[first], self.indptr[last]
+        self._arrays["X/data"].read(starts, stops, data)
+        self._arrays["X/indices"].read(starts, stops, indices)
+
+    def _read_dense(self, rows: np.ndarray, data: np.ndarray, indices: np.ndarray) -> None:
+        array, written = self._arrays["X"], 0
+        for at in range(0, len(rows), BLOCK):
+            part = rows[at : at + BLOCK]
+            dense = np.empty((len(part), self.n_genes), dtype=array.dtype)
+            first, last = _runs(part)
+            array.read(first * self.n_genes, last * self.n_genes, dense.reshape(-1))
+            written += _compress(dense, data[written:], indices[written:])
+
+    def blocks(self, size: int = BLOCK) -> Iterator[tuple[slice, sparse.csr_matrix]]:
+        """All cells in order, `size` at a time."""
+        for start in range(0, self.n_cells, size):
+            stop = min(start + size, self.n_cells)
+            yield slice(start, stop), self.read_rows(start, stop)
+
+    def summary(self) -> str:
+        """One line: shape, zeros, state and digest."""
+        return (
+            f"{self.n_cells:,} cells x {self.n_genes:,} genes, {self.state}, {100 * (1 - self.density):.1f} % zeros, "
+            f"digest {self.digest[:12]}"
+        )
+
+    @cached_property
+    def _arrays(self) -> dict[str, ShardedArray]:
+        names = ["X"] if self.profile == "archive" else ["X/data", "X/indices"]
+        return {name: _sharded(self.storage, self.manifest, name) for name in names}
+
+
+def open_store(where: str | Path) -> Store:
+    """Open a store and check that every file of its manifest is there and as large as listed.
+
+    Raises:
+        StoreError: not a store, not finished, another format version, or a file missing or cut short.
+        StorageError: it is at a URL that cannot be read.
+    """
+    storage, sizes, about, manifest = _described(where)
+    for key, size in zip(manifest["key"], manifest["bytes"], strict=True):
+        problem = size_problem(key, int(size), sizes)
+        if problem is not None:
+            raise StoreError(f"{storage.url}: {problem}; {REMEDY}")
+    var = _element(storage, manifest, "var")
+    return Store(
+        storage=storage,
+        panel=GenePanel(tuple(str(name) for name in var.index)),
+        state=about["state"],
+        profile=about["profile"],
+        digest=str(about["digest"]),
+        n_cells=int(about["n_cells"]),
+        median_total=float(about["median_total"]),
+        description=about,
+        manifest=manifest,
+    )
+
+
+def manifest_of(where: str | Path) -> tuple[Storage, dict[str, int], pd.DataFrame]:
+    """A store's manifest and the sizes of the files that are really there, which may differ.
+
+    Raises:
+        StoreError: not a store, not finished, another format version, or the manifest itself is damaged.
+    """
+    storage, sizes, _, manifest = _described(where)
+    return storage, sizes, manifest
+
+
+def size_problem(key: str, size: int, sizes: dict[str, int]) -> str | None:
+    """What is wrong with a file of the manifest, judged by its size alone."""
+    if key not in sizes:
+        return f"{key} is missing"
+    return None if sizes[key] == size else f"{key} has {sizes[key]} bytes where {size} were written"
+
+
+def _described(where: str | Path) -> tuple[Storage, dict[str, int], dict[str, Any], pd.DataFrame]:
+    """Storage, sizes of its files, uns/grndist without the manifest, and the manifest."""
+    storage = open_storage(where)
+    sizes = storage.sizes()
+    if COMMITTED not in sizes:
+        raise StoreError(_no_store(storage.url, sizes))
+    about = _read_about(storage, sizes)
+    version = int(about.get("format_version", 0))
+    if version != FORMAT_VERSION:
+        raise StoreError(
+            f"{storage.url}: store format version {version}, but this grndist reads version {FORMAT_VERSION}; "
+            "ingest the source again, or use the grndist that wrote it"
+        )
+    manifest = about.pop("manifest", None)
+    whole = isinstance(manifest, pd.DataFrame) and {"key", "bytes", "sha256", "index"} <= set(manifest.columns)
+    if not whole or digest_of(manifest) != about.get("digest"):
+        raise StoreError(f"{storage.url}: the manifest does not match its own digest; {REMEDY}")
+    if seal_of(about) != about.get("seal"):
+        raise StoreError(f"{storage.url}: {ABOUT} does not match its own seal; {REMEDY}")
+    return storage, sizes, about, manifest
+
+
+def _no_store(url: str, sizes: dict[str, int]) -> str:
+    if not sizes:
+        return f"{url}: no such store; make one with `grndist ingest SOURCE {url}`"
+    if any(key.startswith(("X/", "obs/")) for key in sizes):
+        return f"{url} has no {ABOUT}: an AnnData, or an unfinished ingest; bring it into a store with `grndist ingest`"
+    return f"{url} is not a grndist store (it has no {ABOUT}); make one with `grndist ingest`"
+
+
+def is_store(where: str | Path) -> bool:
+    """Whether there is a whole store: its uns/grndist is written last."""
+    return COMMITTED in open_storage(where).sizes(ABOUT)
+
+
+def _read_about(storage: Storage, sizes: dict[str, int]) -> dict[str, Any]:
+    keys = [key for key in sizes if key.startswith(f"{ABOUT}/")]
+    try:
+        with catch_warnings():
+            simplefilter("ignore", ZarrUserWarning)  # of damaged metadata; the seal finds that something is missing
+            table = _in_memory(dict(zip(keys, _read_all(storage, keys), strict=True)), ABOUT)
+        return {name: value if isinstance(value, pd.DataFrame) else _plain(value) for name, value in table.items()}
+    except (*BROKEN, AttributeError, RuntimeError) as error:
+        raise StoreError(f"{storage.url}: its {ABOUT} is damaged ({error}); {REMEDY}") from error
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic | np.ndarray) and np.ndim(value) == 0 else value
+
+
+def _element(storage: Storage, manifest: pd.DataFrame, name: str) -> Any:
+    """Read a part of the AnnData, every file of it checked against the manifest."""
+    keys = [key for key in manifest["key"] if key.startswith(f"{name}/")]
+    return _in_memory(_checked(storage, manifest, keys), name)
+
+
+def _checked(storage: Storage, manifest: pd.DataFrame, keys: list[str]) -> dict[str, bytes]:
+    """Small files, by key."""
+    wanted = dict(zip(manifest["key"], manifest["sha256"], strict=True))
+    try:
+        files = dict(zip(keys, _read_all(storage, keys), strict=True))
+    except FileNotFoundError as error:
+        raise StoreError(f"{storage.url}: a file is missing ({error}): was the store deleted? {REMEDY}") from None
+    for key, content in files.items():
+        if hashlib.sha256(content).hexdigest() != wanted[key]:
+            raise StoreError(f"{storage.url}: {key} is damaged (it is not what was written); {REMEDY}")
+    return files
+
+
+def _read_all(storage: Storage, keys: Sequence[str]) -> list[bytes]:
+    with ThreadPoolExecutor(8) as pool:  # for stores at a URL, where each file is a round trip
+        return list(pool.map(storage.read, keys))
+
+
+def _in_memory(files: dict[str, bytes], name: str) -> Any:
+    group = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}}).encode()
+    memory = MemoryStore({key: Buffer.from_bytes(content) for key, content in {"zarr.json": group, **files}.items()})
+    return read_elem(zarr.open_group(memory, mode="r")[name])
+
+
+def _sharded(storage: Storage, manifest: pd.DataFrame, name: str) -> ShardedArray:
+    key = f"{name}/zarr.json"
+    about = json.loads(_checked(storage, manifest, [key])[key])
+    try:
+        (sharding,) = about["codecs"]
+        chunks, shards = sharding["configuration"]["chunk_shape"], about["chunk_grid"]["configuration"]["chunk_shape"]
+        known = [codec["name"] for codec in sharding["configuration"]["codecs"]] == ["bytes", "blosc", "crc32c"]
+    except (KeyError, TypeError, ValueError):
+        known = False
+    if not known:
+        raise StoreError(f"{storage.url}: {name} is not encoded as a grndist store is; {REMEDY}")
+    listed = manifest.set_index("key")
+    per_array = -(-about["shape"][0] // shards[0])
+    keys = [f"{name}/c/{number}{'/0' * (len(shards) - 1)}" for number in range(per_array)]
+    files = listed.loc[keys]
+    return ShardedArray(
+        storage=storage,
+        shards=tuple(map(Shard, keys, files["bytes"].astype(int).tolist(), files["index"].astype(str))),
+        dtype=np.dtype(about["data_type"]),
+        n_elements=int(np.prod(about["shape"])),
+        chunk=int(np.prod(chunks)),
+        shard=int(np.prod(shards)),
+    )
+
+
+def _runs(rows: Int64[np.ndarray, " rows"]) -> tuple[Int64[np.ndarray, " runs"], Int64[np.ndarray, " runs"]]:
+    """First row and the row after the last of every run of consecutive rows."""
+    breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+    bounds = np.concatenate([[0], breaks, [len(rows)]]) if len(rows) else np.array([0])
+    return rows[bounds[:-1]], rows[bounds[1:] - 1] + 1
+
+
+def digest_of(manifest: pd.DataFrame) -> str:
+    """A digest of the whole data set: of every file's key and sha256, in order of the keys."""
+    lines = sorted(f"{key} {sha}" for key, sha in zip(manifest["key"], manifest["sha256"], strict=True))
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+def seal_of(about: dict[str, Any]) -> str:
+    """A digest of what uns/grndist says beside the manifest, whose own digest is part of it."""
+    fields = {key: value for key, value in about.items() if key not in ("seal", "manifest")}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def _compress(dense, data, indices):  # type: ignore[no-untyped-def]
+    """Write the non-zero values of a dense [rows, genes] and their columns, row after row; return how many."""
+    at = 0
+    for row in range(dense.shape[0]):
+        for column in range(dense.shape[1]):
+            if dense[row, column] != 0:
+                data[at] = dense[row, column]
+                indices[at] = column
+                at += 1
+    return at

@@ -1,0 +1,253 @@
+"""Ingests that are killed, interrupted or fail: what is finished is gone on with, what was there stays."""
+
+import logging
+import random
+import resource
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from grndist.data.ingest import IngestConfig, IngestReport, ingest
+from grndist.data.ingest import run as module
+from grndist.data.ingest.job import IngestInterruptedError, Places, check_space, cut
+from grndist.data.ingest.parts import MatrixRows
+from grndist.data.ingest.schedule import Run, Task, inline
+from grndist.data.sources import SourceError
+from grndist.data.store import open_store
+from grndist.errors import UserError
+from grndist.files import WriteError, locked
+from tests.conftest import small_counts
+from tests.data.ingest.building import small_pieces, started
+from tests.data.ingest.ingesting import LABELS, counts, h5ad
+
+__all__ = ["small_pieces"]
+
+WORK = ".out.zarr.ingest"
+
+
+def source(folder: Path, n_cells: int = 1000) -> Path:
+    """Nine parts and seven shards, in small pieces."""
+    return h5ad(folder, counts(n_cells), perturbation=(LABELS * n_cells)[:n_cells])
+
+
+def stopped(after: int, by: Callable[[], None]) -> Run:
+    """Runs tasks in this thread, and something else instead of number `after`."""
+    left = iter(range(10**6))
+
+    def run(tasks: list[Task]) -> None:
+        for task in tasks:
+            if next(left) == after:
+                by()
+            task()
+
+    return run
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def again(path: Path, config: IngestConfig | None = None, **options) -> IngestReport:
+    return module.ingest_files([path], path.parent / "out.zarr", config or IngestConfig(), **options)
+
+
+def names(folder: Path) -> set[str]:
+    return {file.name for file in folder.iterdir()}
+
+
+@pytest.fixture
+def undisturbed(tmp_path: Path, small_pieces: None) -> tuple[Path, str]:
+    """A source, and the digest of its store."""
+    path = source(tmp_path)
+    return path, ingest(path, tmp_path / "expected.zarr", IngestConfig()).digest
+
+
+# --- killed ---
+
+
+def killed_and_finished(path: Path, digest: str, pieces: int, delay: float, overwrite: bool = False) -> None:
+    """Kill an ingest when `pieces` files are done and a little later; the same again ends as if nothing had been."""
+    store = path.parent / "out.zarr"
+    process = started([path], store, IngestConfig(), overwrite)
+    work = path.parent / WORK
+    while process.poll() is None and sum(1 for _ in work.glob("*/*.[jn][sp]*")) < pieces:
+        time.sleep(0.001)
+    time.sleep(delay)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL or delay
+    process.stdout.close()
+    process.stderr.close()
+    if store.exists() and not overwrite:
+        assert open_store(store).digest == digest
+        with pytest.raises(UserError, match="exists already"):
+            again(path)
+    else:
+        assert again(path, overwrite=overwrite).digest == digest
+    assert open_store(store).digest == digest
+    assert names(path.parent) == {"d.h5ad", "expected.zarr", "out.zarr"}
+
+
+@pytest.mark.parametrize("pieces", [2, 7, 13])
+def test_a_killed_ingest_goes_on(undisturbed: tuple[Path, str], pieces: int):
+    killed_and_finished(*undisturbed, pieces=pieces, delay=0.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_an_ingest_killed_at_a_random_moment_goes_on(undisturbed: tuple[Path, str], seed: int):
+    rng = random.Random(seed)
+    path, digest = undisturbed
+    overwrite = seed % 2 == 1
+    if overwrite:
+        ingest(path, path.parent / "out.zarr", IngestConfig(shuffle_seed=1))
+    killed_and_finished(path, digest, rng.randrange(18), rng.uniform(0, 0.05), overwrite)
+
+
+def test_what_is_left_of_an_ingest_killed_after_its_end_is_removed(tmp_path: Path):
+    path = source(tmp_path)
+    again(path)
+    (tmp_path / WORK).mkdir()
+    (tmp_path / WORK / "committing").touch()
+    with pytest.raises(UserError, match="exists already"):
+        again(path)
+    assert names(tmp_path) == {"d.h5ad", "out.zarr"}
+
+
+# --- interrupted ---
+
+
+@pytest.mark.parametrize("after", [1, 4, 13])
+def test_an_interrupted_ingest_says_how_to_go_on(
+    undisturbed: tuple[Path, str], caplog: pytest.LogCaptureFixture, after: int
+):
+    path, digest = undisturbed
+    with pytest.raises(IngestInterruptedError, match=rf"the same command goes on with it, or delete .*{WORK}"):
+        again(path, run=stopped(after, interrupt))
+    assert not (path.parent / "out.zarr").exists()
+    with caplog.at_level(logging.INFO):
+        assert again(path).digest == digest
+    assert "going on with" in caplog.text
+    n_parts = int(caplog.text.partition(" of ")[2].split()[0])
+    done = min(after - 1, n_parts)
+    assert f"{done} of {n_parts} parts and {max(after - 1 - n_parts, 0)} shards are done" in caplog.text
+    assert names(path.parent) == {"d.h5ad", "expected.zarr", "out.zarr"}
+
+
+def test_another_command_begins_anew(undisturbed: tuple[Path, str], caplog: pytest.LogCaptureFixture):
+    path, digest = undisturbed
+    with pytest.raises(IngestInterruptedError):
+        again(path, IngestConfig(shuffle_seed=7), run=stopped(4, interrupt))
+    with caplog.at_level(logging.INFO):
+        assert again(path).digest == digest
+    assert "an unfinished ingest of something else is removed" in caplog.text
+    assert "going on" not in caplog.text
+
+
+def test_a_source_that_was_changed_begins_anew(undisturbed: tuple[Path, str]):
+    path, _ = undisturbed
+    with pytest.raises(IngestInterruptedError):
+        again(path, run=stopped(6, interrupt))
+    source(path.parent, 990)
+    report = again(path)
+    assert report.n_cells == 990
+    assert report.digest == ingest(path, path.parent / "new.zarr", IngestConfig()).digest
+
+
+def test_a_source_that_changes_while_it_is_read_is_refused(tmp_path: Path, small_pieces: None):
+    path = source(tmp_path)
+
+    def change() -> None:
+        path.touch()
+
+    with pytest.raises(SourceError, match=r"d\.h5ad was changed while it was read"):
+        again(path, run=stopped(5, change))
+    assert names(tmp_path) == {"d.h5ad"}
+
+
+def test_two_ingests_of_one_store_at_once(tmp_path: Path):
+    path = source(tmp_path)
+    (tmp_path / WORK).mkdir()
+    with locked(tmp_path / WORK / "lock", "busy"), pytest.raises(UserError, match="another ingest is at work there"):
+        again(path)
+    again(path)
+    assert names(tmp_path) == {"d.h5ad", "out.zarr"}
+
+
+def test_the_work_folder_can_be_elsewhere(undisturbed: tuple[Path, str], tmp_path: Path):
+    path, digest = undisturbed
+    with pytest.raises(UserError, match="no such folder to work in"):
+        again(path, work=tmp_path / "work")
+    (tmp_path / "work").mkdir()
+    with pytest.raises(IngestInterruptedError, match=r"delete .*/work/\.out\.zarr\.ingest and .*/\.out\.zarr\.ingest"):
+        again(path, work=tmp_path / "work", run=stopped(4, interrupt))
+    assert (tmp_path / "work" / WORK / "parts").is_dir()
+    assert again(path, work=tmp_path / "work").digest == digest
+    assert names(tmp_path) == {"d.h5ad", "expected.zarr", "out.zarr", "work"}
+    assert names(tmp_path / "work") == set()
+
+
+# --- failures ---
+
+
+@pytest.mark.parametrize("after", [3, 5])
+@pytest.mark.parametrize("damage", ["remove", "truncate"])
+def test_a_source_that_breaks_leaves_what_was_there(tmp_path: Path, small_pieces: None, after: int, damage: str):
+    path = source(tmp_path)
+    again(path)
+    digest = open_store(tmp_path / "out.zarr").digest
+
+    def harm() -> None:
+        if damage == "remove":
+            path.unlink()
+        else:
+            with path.open("r+b") as file:
+                file.truncate(path.stat().st_size // 2)
+
+    with pytest.raises(SourceError, match=r"d\.h5ad"):
+        again(path, overwrite=True, run=stopped(after, harm))
+    assert open_store(tmp_path / "out.zarr").digest == digest
+    assert WORK not in names(tmp_path)
+
+
+def test_a_full_disk_is_one_message_and_the_rest_is_gone_on_with(undisturbed: tuple[Path, str]):
+    path, digest = undisturbed
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))\n"
+    ignore = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    process = started([path], path.parent / "out.zarr", IngestConfig(), setup=ignore + limit)
+    out, error = process.communicate()
+    assert process.returncode == 1
+    assert out == ""
+    assert "out.zarr: could not be written (File too large); nothing was changed there; free some space" in error
+    assert "the same command goes on with it" in error
+    assert "Traceback" not in error
+    assert not (path.parent / "out.zarr").exists()
+    assert again(path).digest == digest
+    assert names(path.parent) == {"d.h5ad", "expected.zarr", "out.zarr"}
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != 3000
+
+
+def test_space_is_checked_first(tmp_path: Path):
+    places = Places(tmp_path, tmp_path, tmp_path)
+    with pytest.raises(UserError, match=r"about 57741\d\d\.\d\d GiB are needed there and .* GiB are free; free some"):
+        check_space(places, 10**15, spilled=False)
+    check_space(places, 10**6, spilled=False)
+
+
+def test_a_failed_write_keeps_its_words_in_another_process():
+    import pickle
+
+    error = pickle.loads(pickle.dumps(WriteError(Path("a"), "disk full", "buy another")))
+    assert str(error) == "a: could not be written (disk full); nothing was changed there; buy another"
+
+
+def test_parts_cover_every_row_once():
+    rows = [MatrixRows(small_counts(n)[0]) for n in (10, 3, 1)]
+    parts = cut(rows, [1000, 2, 0], 150)
+    assert [(a, b) for source, a, b in parts if source == 0] == [
+        (0, 1), (1, 2), (2, 4), (4, 5), (5, 7), (7, 8), (8, 10),
+    ]  # fmt: skip
+    assert [part for part in parts if part[0]] == [(1, 0, 3), (2, 0, 1)]
+    inline([])
