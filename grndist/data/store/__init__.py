@@ -1,24 +1,16 @@
 """The store: its format on disk, opening it, reading ranges of its shards, verifying it. What makes one is `ingest`."""
 
-from grndist.data.store.open import (
-    BLOCK,
-    CHUNK,
-    CODECS,
+from grndist.data.store.manifest import (
     COMMITTED,
     FORMAT_VERSION,
     REMEDY,
-    ROWS_PER_CHUNK,
-    SHARD,
-    Profile,
-    State,
-    Store,
     digest_of,
     is_store,
     manifest_of,
-    open_store,
     seal_of,
     size_problem,
 )
+from grndist.data.store.open import BLOCK, CHUNK, CODECS, ROWS_PER_CHUNK, SHARD, Profile, State, Store, open_store
 from grndist.data.store.shards import StoreError
 
 __all__ = [

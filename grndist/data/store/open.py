@@ -12,44 +12,32 @@ sizes are compared when a store is opened, small files by their sha256 and shard
 Cells are rows; genes keep the source's order.
 """
 
-import hashlib
 import json
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, no_type_check
-from warnings import catch_warnings, simplefilter
 
 import numpy as np
 import pandas as pd
-import zarr
-from anndata.io import read_elem
 from jaxtyping import Float, Int64, Shaped
 from numba import njit
 from scipy import sparse
-from zarr.buffer.cpu import Buffer
-from zarr.errors import ZarrUserWarning
-from zarr.storage import MemoryStore
 
-from grndist.data.sources.source import BROKEN
+from grndist.data.store.manifest import REMEDY, described, read_files, read_part, size_problem
 from grndist.data.store.shards import Codec, Shard, ShardedArray, StoreError
 from grndist.genes import GenePanel
-from grndist.storage import Storage, open_storage
+from grndist.storage import Storage
 
 State = Literal["counts", "log1p", "continuous"]
 Profile = Literal["train", "archive"]
 
-FORMAT_VERSION = 1
 CHUNK = 2**17  # elements, 256 KiB of uint16
 SHARD = 2**25
 ROWS_PER_CHUNK = 256  # of a dense matrix
 BLOCK = 1024  # cells that are read at once
 CODECS: dict[Profile, Codec] = {"train": Codec("lz4", 3, "shuffle"), "archive": Codec("zstd", 1, "bitshuffle")}
-ABOUT = "uns/grndist"
-COMMITTED = f"{ABOUT}/zarr.json"  # written last: a store without it is not finished
-REMEDY = "restore the store from a copy or ingest it again"
 
 
 @dataclass(frozen=True)
@@ -79,19 +67,19 @@ class Store:
     @cached_property
     def obs(self) -> pd.DataFrame:
         """The table of cells, in store order."""
-        return _element(self.storage, self.manifest, "obs")
+        return read_part(self.storage, self.manifest, "obs")
 
     @cached_property
     def var(self) -> pd.DataFrame:
         """The table of genes, with `mean`, `variance`, `nnz` and, of counts, `log1p_mean`, `log1p_variance`."""
-        return _element(self.storage, self.manifest, "var")
+        return read_part(self.storage, self.manifest, "var")
 
     @cached_property
     def indptr(self) -> Int64[np.ndarray, " cells_plus_1"]:
         """Where each cell's non-zero values begin among all of them, and where the last one's end."""
         if self.profile == "archive":
             return np.cumsum([0, *self.obs["n_genes"]], dtype=np.int64)
-        return np.asarray(_element(self.storage, self.manifest, "X/indptr"))
+        return np.asarray(read_part(self.storage, self.manifest, "X/indptr"))
 
     @cached_property
     def perturbed(self) -> Int64[np.ndarray, " cells"]:
@@ -200,12 +188,12 @@ def open_store(where: str | Path) -> Store:
         StoreError: not a store, not finished, another format version, or a file missing or cut short.
         StorageError: it is at a URL that cannot be read.
     """
-    storage, sizes, about, manifest = _described(where)
+    storage, sizes, about, manifest = described(where)
     for key, size in zip(manifest["key"], manifest["bytes"], strict=True):
         problem = size_problem(key, int(size), sizes)
         if problem is not None:
             raise StoreError(f"{storage.url}: {problem}; {REMEDY}")
-    var = _element(storage, manifest, "var")
+    var = read_part(storage, manifest, "var")
     return Store(
         storage=storage,
         panel=GenePanel(tuple(str(name) for name in var.index)),
@@ -219,106 +207,9 @@ def open_store(where: str | Path) -> Store:
     )
 
 
-def manifest_of(where: str | Path) -> tuple[Storage, dict[str, int], pd.DataFrame]:
-    """A store's manifest and the sizes of the files that are really there, which may differ.
-
-    Raises:
-        StoreError: not a store, not finished, another format version, or the manifest itself is damaged.
-    """
-    storage, sizes, _, manifest = _described(where)
-    return storage, sizes, manifest
-
-
-def size_problem(key: str, size: int, sizes: dict[str, int]) -> str | None:
-    """What is wrong with a file of the manifest, judged by its size alone."""
-    if key not in sizes:
-        return f"{key} is missing"
-    return None if sizes[key] == size else f"{key} has {sizes[key]} bytes where {size} were written"
-
-
-def _described(where: str | Path) -> tuple[Storage, dict[str, int], dict[str, Any], pd.DataFrame]:
-    """Storage, sizes of its files, uns/grndist without the manifest, and the manifest."""
-    storage = open_storage(where)
-    sizes = storage.sizes()
-    if COMMITTED not in sizes:
-        raise StoreError(_no_store(storage.url, sizes))
-    about = _read_about(storage, sizes)
-    version = int(about.get("format_version", 0))
-    if version != FORMAT_VERSION:
-        raise StoreError(
-            f"{storage.url}: store format version {version}, but this grndist reads version {FORMAT_VERSION}; "
-            "ingest the source again, or use the grndist that wrote it"
-        )
-    manifest = about.pop("manifest", None)
-    whole = isinstance(manifest, pd.DataFrame) and {"key", "bytes", "sha256", "index"} <= set(manifest.columns)
-    if not whole or digest_of(manifest) != about.get("digest"):
-        raise StoreError(f"{storage.url}: the manifest does not match its own digest; {REMEDY}")
-    if seal_of(about) != about.get("seal"):
-        raise StoreError(f"{storage.url}: {ABOUT} does not match its own seal; {REMEDY}")
-    return storage, sizes, about, manifest
-
-
-def _no_store(url: str, sizes: dict[str, int]) -> str:
-    if not sizes:
-        return f"{url}: no such store; make one with `grndist ingest SOURCE {url}`"
-    if any(key.startswith(("X/", "obs/")) for key in sizes):
-        return f"{url} has no {ABOUT}: an AnnData, or an unfinished ingest; bring it into a store with `grndist ingest`"
-    return f"{url} is not a grndist store (it has no {ABOUT}); make one with `grndist ingest`"
-
-
-def is_store(where: str | Path) -> bool:
-    """Whether there is a whole store: its uns/grndist is written last."""
-    return COMMITTED in open_storage(where).sizes(ABOUT)
-
-
-def _read_about(storage: Storage, sizes: dict[str, int]) -> dict[str, Any]:
-    keys = [key for key in sizes if key.startswith(f"{ABOUT}/")]
-    try:
-        with catch_warnings():
-            simplefilter("ignore", ZarrUserWarning)  # of damaged metadata; the seal finds that something is missing
-            table = _in_memory(dict(zip(keys, _read_all(storage, keys), strict=True)), ABOUT)
-        return {name: value if isinstance(value, pd.DataFrame) else _plain(value) for name, value in table.items()}
-    except (*BROKEN, AttributeError, RuntimeError) as error:
-        raise StoreError(f"{storage.url}: its {ABOUT} is damaged ({error}); {REMEDY}") from error
-
-
-def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic | np.ndarray) and np.ndim(value) == 0 else value
-
-
-def _element(storage: Storage, manifest: pd.DataFrame, name: str) -> Any:
-    """Read a part of the AnnData, every file of it checked against the manifest."""
-    keys = [key for key in manifest["key"] if key.startswith(f"{name}/")]
-    return _in_memory(_checked(storage, manifest, keys), name)
-
-
-def _checked(storage: Storage, manifest: pd.DataFrame, keys: list[str]) -> dict[str, bytes]:
-    """Small files, by key."""
-    wanted = dict(zip(manifest["key"], manifest["sha256"], strict=True))
-    try:
-        files = dict(zip(keys, _read_all(storage, keys), strict=True))
-    except FileNotFoundError as error:
-        raise StoreError(f"{storage.url}: a file is missing ({error}): was the store deleted? {REMEDY}") from None
-    for key, content in files.items():
-        if hashlib.sha256(content).hexdigest() != wanted[key]:
-            raise StoreError(f"{storage.url}: {key} is damaged (it is not what was written); {REMEDY}")
-    return files
-
-
-def _read_all(storage: Storage, keys: Sequence[str]) -> list[bytes]:
-    with ThreadPoolExecutor(8) as pool:  # for stores at a URL, where each file is a round trip
-        return list(pool.map(storage.read, keys))
-
-
-def _in_memory(files: dict[str, bytes], name: str) -> Any:
-    group = json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {}}).encode()
-    memory = MemoryStore({key: Buffer.from_bytes(content) for key, content in {"zarr.json": group, **files}.items()})
-    return read_elem(zarr.open_group(memory, mode="r")[name])
-
-
 def _sharded(storage: Storage, manifest: pd.DataFrame, name: str) -> ShardedArray:
     key = f"{name}/zarr.json"
-    about = json.loads(_checked(storage, manifest, [key])[key])
+    about = json.loads(read_files(storage, manifest, [key])[key])
     try:
         (sharding,) = about["codecs"]
         chunks, shards = sharding["configuration"]["chunk_shape"], about["chunk_grid"]["configuration"]["chunk_shape"]
@@ -348,21 +239,9 @@ def _runs(rows: Int64[np.ndarray, " rows"]) -> tuple[Int64[np.ndarray, " runs"],
     return rows[bounds[:-1]], rows[bounds[1:] - 1] + 1
 
 
-def digest_of(manifest: pd.DataFrame) -> str:
-    """A digest of the whole data set: of every file's key and sha256, in order of the keys."""
-    lines = sorted(f"{key} {sha}" for key, sha in zip(manifest["key"], manifest["sha256"], strict=True))
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
-
-
-def seal_of(about: dict[str, Any]) -> str:
-    """A digest of what uns/grndist says beside the manifest, whose own digest is part of it."""
-    fields = {key: value for key, value in about.items() if key not in ("seal", "manifest")}
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
-
-
 @njit(nogil=True, cache=True)
 @no_type_check
-def _compress(dense, data, indices):  # type: ignore[no-untyped-def]
+def _compress(dense, data, indices):
     """Write the non-zero values of a dense [rows, genes] and their columns, row after row; return how many."""
     at = 0
     for row in range(dense.shape[0]):

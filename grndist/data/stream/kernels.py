@@ -13,7 +13,7 @@ TABLE = 32  # counts below this have their logarithm looked up, one table a cell
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def densify(data, indices, indptr, rows, slot, out):  # type: ignore[no-untyped-def]
+def densify(data, indices, indptr, rows, slot, out):
     """Rows of a CSR as dense float32 [rows, columns]: column c of the matrix goes to slot[c], nowhere if negative."""
     for i in range(len(rows)):
         row = out[i]
@@ -26,7 +26,7 @@ def densify(data, indices, indptr, rows, slot, out):  # type: ignore[no-untyped-
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def densify_log1p(data, indices, indptr, rows, slot, scale, out):  # type: ignore[no-untyped-def]
+def densify_log1p(data, indices, indptr, rows, slot, scale, out):
     """As `densify`, with log(1 + value x the row's scale). Small counts are looked up, bit for bit the same."""
     table = np.empty(TABLE, dtype=np.float32)
     for i in range(len(rows)):
@@ -44,7 +44,7 @@ def densify_log1p(data, indices, indptr, rows, slot, scale, out):  # type: ignor
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def clr_scale(data, indptr, rows, n_genes, out):  # type: ignore[no-untyped-def]
+def clr_scale(data, indptr, rows, n_genes, out):
     """1 / exp(mean of log(1 + value) over all genes) of each row: what Seurat's CLR multiplies by before its log1p."""
     for i in range(len(rows)):
         total = 0.0
@@ -55,7 +55,7 @@ def clr_scale(data, indptr, rows, n_genes, out):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def row_bounds(data, indices, indptr, rows, member, low, high):  # type: ignore[no-untyped-def]
+def row_bounds(data, indices, indptr, rows, member, low, high):
     """Smallest and largest stored value of each row among the columns where `member`, zeros included."""
     n_members = member.sum()
     for i in range(len(rows)):
@@ -72,7 +72,7 @@ def row_bounds(data, indices, indptr, rows, member, low, high):  # type: ignore[
 
 @njit(nogil=True, cache=True)
 @no_type_check
-def take_rows(data, indices, indptr, rows, out_data, out_indices):  # type: ignore[no-untyped-def]
+def take_rows(data, indices, indptr, rows, out_data, out_indices):
     """Copy the values and columns of some rows of a CSR, one row after the other; return how many."""
     at = 0
     for i in range(len(rows)):

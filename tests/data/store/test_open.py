@@ -16,7 +16,7 @@ from scipy import sparse
 from grndist.data.ingest import build
 from grndist.data.ingest.build import write_store
 from grndist.data.store import Store, StoreError, open_store
-from grndist.data.store import open as module
+from grndist.data.store import manifest as module
 from grndist.data.store.inspect import head, info, verify
 from grndist.genes import CONTROL, UNMAPPED
 from tests.conftest import genes, small_counts
@@ -303,6 +303,12 @@ def test_what_is_no_store_is_refused(tmp_path: Path):
     (tmp_path / "notes.txt").write_text("no store")
     with pytest.raises(StoreError, match="is not a grndist store"):
         open_store(tmp_path)
+
+
+def test_a_store_whose_ingest_is_not_finished_says_so(tmp_path: Path):
+    (tmp_path / ".s.zarr.ingest").mkdir()
+    with pytest.raises(StoreError, match="begun and not finished; run the same `grndist ingest` again"):
+        open_store(tmp_path / "s.zarr")
 
 
 def test_an_anndata_and_an_unfinished_store_are_refused(store_path: Path):

@@ -1,4 +1,5 @@
 import gc
+import hashlib
 import shutil
 from pathlib import Path
 
@@ -130,6 +131,18 @@ def fingerprint(batches: list[Batch]) -> dict[int, bytes]:
         for (logical, _), rows in zip(batch.shares, batch.expression.split(counts), strict=True):
             found[logical] = rows.numpy().tobytes() + batch.genes.numpy().tobytes()
     return found
+
+
+@pytest.mark.parametrize("kind", [plan, balanced])
+def test_an_epoch_has_the_same_hash_for_any_number_of_workers(store: Store, kind):
+    view, hashes = whole(store), set()
+    for world in (1, 2, 3, 4, 8):
+        workers = [Loader(view, kind(view, 8), CONFIG, rank, world) for rank in range(world)]
+        steps = range(workers[0].plan.steps_per_epoch)
+        epoch = [fingerprint([worker.batch_at(step) for worker in workers]) for step in steps]
+        found = b"".join(batch[logical] for batch in epoch for logical in range(8))
+        hashes.add(hashlib.sha256(found).hexdigest())
+    assert len(hashes) == 1
 
 
 @settings(
