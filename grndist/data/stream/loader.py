@@ -65,6 +65,10 @@ class Loader:
             stored_nonzero=nonzero,
         )
 
+    def held(self) -> int:
+        """Bytes of the windows and batches that it holds."""
+        return self._buffers.held()
+
     def _following(self, epoch: int, shares: dict[int, list[Piece]]) -> list[Key]:
         """The window after the last one of each stream, in the next epoch if need be."""
         keys = []
