@@ -24,7 +24,7 @@ def main(path: str, n_genes: int, decoding: str, transform: str, streams: int) -
     expression = ExpressionConfig.model_validate({"transform": transform})
     loader = Loader(whole(store), plan, expression, ahead=decoding == "dask")
     batches = (loader.batch_at(step).expression for step in itertools.count())
-    serve(batches, (CELLS, n_genes), loader._buffers.held)
+    serve(batches, (CELLS, n_genes), loader.held)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,3 @@
-import gc
 import hashlib
 import shutil
 from pathlib import Path
@@ -220,7 +219,6 @@ def test_memory_is_used_again_once_nobody_holds_it(store: Store):
     used = []
     for step in range(40):
         loader.batch_at(step)
-        gc.collect()
         used.append({id(array) for array in loader._buffers._arrays[np.dtype(np.float32)]})
     assert used[10] == used[-1]
     assert len(used[-1]) == 1
