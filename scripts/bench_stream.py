@@ -105,11 +105,12 @@ def data(work: Path, cells: int) -> tuple[Path, Path]:
 
 def ours(store: Path) -> list[Contender]:
     ways = {
-        "grndist, inline": ("inline", "none", "1"),
-        "grndist": ("dask", "none", "1"),
-        "grndist, log1p": ("dask", "log1p", "1"),
+        "grndist, inline": ("inline", "none", "1", "shuffled"),
+        "grndist": ("dask", "none", "1", "shuffled"),
+        "grndist, log1p": ("dask", "log1p", "1", "shuffled"),
+        "grndist, balanced": ("dask", "none", "1", "balanced"),
     }
-    many = ("grndist, 16 streams", "grndist_store.py", store, Path(sys.executable), ("dask", "none", "16"))
+    many = ("grndist, 16 streams", "grndist_store.py", store, Path(sys.executable), ("dask", "none", "16", "shuffled"))
     return [
         Contender("limit", "limit.py", store),
         *(Contender(name, "grndist_store.py", store, options=way) for name, way in ways.items()),

@@ -9,11 +9,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import settings
 from scipy import sparse
 
 from grndist.data.ingest.build import write_store
 from grndist.data.store import Store, open_store
 from grndist.genes import NON_TARGETING
+
+settings.register_profile("grndist", deadline=None)  # busy machines: how long an example takes says nothing
+settings.load_profile("grndist")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -14,7 +14,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int64
 from scipy import sparse
 
-from grndist.data.store import BLOCK, State, Store
+from grndist.data.store import BLOCK, State, Store, perturbed_columns
 from grndist.errors import UserError
 from grndist.genes import NON_TARGETING, GenePanel
 
@@ -92,9 +92,7 @@ class View:
     @cached_property
     def perturbed(self) -> Int64[np.ndarray, " cells"]:
         """Column of this view of the gene perturbed in each cell; CONTROL or UNMAPPED where it is not one of them."""
-        labels = self.obs["perturbation"].astype("category").cat
-        columns = self.panel.perturbed_columns([str(label) for label in labels.categories])
-        return columns[labels.codes.to_numpy()]
+        return perturbed_columns(self.obs, self.panel)
 
     @cached_property
     def totals(self) -> Float[np.ndarray, " cells"]:

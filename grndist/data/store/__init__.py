@@ -10,7 +10,18 @@ from grndist.data.store.manifest import (
     seal_of,
     size_problem,
 )
-from grndist.data.store.open import BLOCK, CHUNK, CODECS, ROWS_PER_CHUNK, SHARD, Profile, State, Store, open_store
+from grndist.data.store.open import (
+    BLOCK,
+    CHUNK,
+    CODECS,
+    ROWS_PER_CHUNK,
+    SHARD,
+    Profile,
+    State,
+    Store,
+    open_store,
+    perturbed_columns,
+)
 from grndist.data.store.shards import StoreError
 
 __all__ = [
@@ -30,6 +41,7 @@ __all__ = [
     "is_store",
     "manifest_of",
     "open_store",
+    "perturbed_columns",
     "seal_of",
     "size_problem",
 ]

@@ -69,13 +69,19 @@ def described(where: str | Path) -> tuple[Storage, dict[str, int], dict[str, Any
 
 
 def _no_store(url: str, sizes: dict[str, int]) -> str:
-    if not sizes and Path(url).with_name(f".{Path(url).name}.ingest").is_dir():
+    if not sizes and _ingest_of(url).is_dir():
         return f"{url}: its ingest was begun and not finished; run the same `grndist ingest` again, and it goes on"
     if not sizes:
         return f"{url}: no such store; make one with `grndist ingest SOURCE {url}`"
     if any(key.startswith(("X/", "obs/")) for key in sizes):
         return f"{url} has no {ABOUT}: an AnnData, or an unfinished ingest; bring it into a store with `grndist ingest`"
     return f"{url} is not a grndist store (it has no {ABOUT}); make one with `grndist ingest`"
+
+
+def _ingest_of(url: str) -> Path:
+    """Where an ingest into a store on this machine works."""
+    place = Path(url).absolute()
+    return place.parent / f".{place.name}.ingest"
 
 
 def is_store(where: str | Path) -> bool:
@@ -129,8 +135,9 @@ def _in_memory(files: dict[str, bytes], name: str) -> Any:
 
 
 def digest_of(manifest: pd.DataFrame) -> str:
-    """A digest of the whole data set: of every file's key and sha256, in order of the keys."""
-    lines = sorted(f"{key} {sha}" for key, sha in zip(manifest["key"], manifest["sha256"], strict=True))
+    """A digest of the whole data set: of the manifest's lines, in order of the keys."""
+    columns = [manifest[name].astype(str) for name in ("key", "bytes", "sha256", "index")]
+    lines = sorted(" ".join(line) for line in zip(*columns, strict=True))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

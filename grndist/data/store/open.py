@@ -84,9 +84,7 @@ class Store:
     @cached_property
     def perturbed(self) -> Int64[np.ndarray, " cells"]:
         """Column of the gene perturbed in each cell; CONTROL or UNMAPPED where it is not one gene of the panel."""
-        labels = self.obs["perturbation"].astype("category").cat
-        columns = self.panel.perturbed_columns([str(label) for label in labels.categories])
-        return columns[labels.codes.to_numpy()]
+        return perturbed_columns(self.obs, self.panel)
 
     @cached_property
     def totals(self) -> Float[np.ndarray, " cells"]:
@@ -96,8 +94,7 @@ class Store:
     @property
     def bytes_per_cell(self) -> float:
         """Memory that a cell's non-zero values and their columns take, on average."""
-        sizes = sum(array.dtype.itemsize for array in self._arrays.values())
-        return float(self.indptr[-1]) / max(self.n_cells, 1) * (4 if self.profile == "archive" else sizes)
+        return float(self.indptr[-1]) / max(self.n_cells, 1) * sum(dtype.itemsize for dtype in self.dtypes)
 
     @property
     def density(self) -> float:
@@ -205,6 +202,13 @@ def open_store(where: str | Path) -> Store:
         description=about,
         manifest=manifest,
     )
+
+
+def perturbed_columns(obs: pd.DataFrame, panel: GenePanel) -> Int64[np.ndarray, " cells"]:
+    """Column in `panel` of the gene perturbed in each cell; CONTROL or UNMAPPED where it is not one of its genes."""
+    labels = obs["perturbation"].astype("category").cat
+    columns = panel.perturbed_columns([str(label) for label in labels.categories])
+    return columns[labels.codes.to_numpy()]
 
 
 def _sharded(storage: Storage, manifest: pd.DataFrame, name: str) -> ShardedArray:

@@ -18,6 +18,7 @@ from numcodecs import blosc
 from grndist.errors import UserError
 from grndist.storage import Storage
 
+blosc.use_threads = False  # as Zarr sets it too: with threads of its own its bytes are not the same every time
 RESIDUE = 0x48674BC7  # CRC-32C of any bytes followed by their own CRC-32C, little endian
 ABSENT = 2**64 - 1  # offset and size of a chunk that is not in a shard: it would lie beyond the array's end
 

@@ -5,7 +5,7 @@ Windows of cells are decoded ahead (`windows`); a batch is cut from them by comp
 """
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -80,11 +80,7 @@ class Loader:
 
     @cached_property
     def _windows(self) -> Windows:
-        return Windows(self._read, self.ahead)
-
-    def _read(self, key: Key) -> Window:
-        cells = self.plan.window(*key)
-        return read_window(self.view.store, cells, self.view.rows[cells], self._buffers)
+        return Windows(partial(_read, self.view, self.plan, self._buffers), self.ahead)
 
     def _expression(
         self, cut: Cut, cells: Cells, genes: Columns
@@ -95,7 +91,7 @@ class Loader:
         if self.device.type == "cpu":
             values = torch.from_numpy(self._dense(cut, scale, slot, len(cells), len(genes)))
         else:
-            values = dense_on(self.device, self._sparse(cut, len(cells)), scale, slot, len(genes))
+            values = dense_on(self.device, self._sparse(cut), scale, slot, len(genes))
         if not self.config.cell_minmax and self.config.zscore == "none":
             return values, None
         nonzero = values != 0
@@ -142,9 +138,10 @@ class Loader:
             at += len(places)
         return out
 
-    def _sparse(self, cut: Cut, n_cells: int) -> Sparse:
+    def _sparse(self, cut: Cut) -> Sparse:
         """The batch's cells as CSR, all genes."""
-        lengths = np.concatenate([window.indptr[places + 1] - window.indptr[places] for window, places in cut])
+        each = [window.indptr[places + 1] - window.indptr[places] for window, places in cut]
+        lengths = np.concatenate([np.empty(0, dtype=np.int64), *each])
         data, indices = (self._buffers.take((int(lengths.sum()),), dtype) for dtype in self.view.store.dtypes)
         at = 0
         for window, places in cut:
@@ -172,3 +169,8 @@ class Loader:
     def _moments(self) -> tuple[Float[np.ndarray, " genes"], Float[np.ndarray, " genes"]]:
         mean, deviation = moments(self.view, self.config)
         return mean, np.where(deviation > 0, deviation, 1.0)
+
+
+def _read(view: View, plan: Plan, buffers: Buffers, key: Key) -> Window:
+    cells = plan.window(*key)
+    return read_window(view.store, cells, view.rows[cells], buffers)

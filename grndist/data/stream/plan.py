@@ -20,7 +20,9 @@ Cells = Int64[np.ndarray, " cells"]
 
 CELLS_PER_BLOCK = 1024  # contiguous cells that are read and shuffled together
 CELLS_PER_WINDOW = 8192
-WINDOW_BYTES = 768 * 2**20  # of all windows that one process alone holds
+WINDOW_BYTES = 900 * 2**20  # of all windows that one process alone holds
+WINDOWS_HELD = 3.3  # of a stream where one ends: it, the next, the one after that, and room to use their memory again
+BLOCKS_PER_STREAM = 8  # at least, so that streams are of nearly equal length
 
 
 class Piece(NamedTuple):
@@ -78,8 +80,8 @@ def gene_subset(seed: int, epoch: int, step: int, n_genes: int, genes_per_step: 
 
 
 def cells_per_window(streams: int, bytes_per_cell: float) -> int:
-    """At most CELLS_PER_WINDOW, fewer where a window and the next one of every stream would not fit WINDOW_BYTES."""
-    return max(min(CELLS_PER_WINDOW, int(WINDOW_BYTES / (2 * streams * max(bytes_per_cell, 1)))), 1)
+    """At most CELLS_PER_WINDOW, fewer where the windows that all streams hold at once would not fit WINDOW_BYTES."""
+    return max(min(CELLS_PER_WINDOW, int(WINDOW_BYTES / (WINDOWS_HELD * streams * max(bytes_per_cell, 1)))), 1)
 
 
 def _joined(parts: list[Int64[np.ndarray, " _"]]) -> Cells:
@@ -113,7 +115,8 @@ class ShuffledPlan:
     def share(self, epoch: int, step: int, logical: int) -> list[Piece]:
         """An equal part (one step's) of the stream's cells of this epoch."""
         bounds = _bounds(self, epoch, logical)
-        first, last = (int(bounds[-1]) * at // self.steps_per_epoch for at in (step, step + 1))
+        phase = logical * self.steps_per_epoch // self.streams  # else all streams would round down at the same steps
+        first, last = ((int(bounds[-1]) * at + phase) // self.steps_per_epoch for at in (step, step + 1))
         pieces = []
         begin, end = np.searchsorted(bounds, first, side="right") - 1, np.searchsorted(bounds, last)
         for number in range(begin, end):
@@ -136,20 +139,24 @@ class ShuffledPlan:
 
     @cached_property
     def _windows_per_stream(self) -> int:
-        return math.ceil(self.n_cells / (self.streams * self.cells_per_window))
+        return math.ceil(self._n_blocks / (self.streams * (self.cells_per_window // self._block)))
+
+    @cached_property
+    def _n_blocks(self) -> int:
+        return math.ceil(self.n_cells / self._block)
 
     @cached_property
     def _block(self) -> int:
-        """Cells of a block: small enough that every window gets some."""
-        return min(self.cells_per_block, math.ceil(self.n_cells / (self.streams * self._windows_per_stream)))
+        """Cells of a block."""
+        finest = self.n_cells if self.streams == 1 else max(self.n_cells // (self.streams * BLOCKS_PER_STREAM), 1)
+        return min(self.cells_per_block, self.cells_per_window, finest)
 
 
 @lru_cache(maxsize=2)
 def _blocks(plan: ShuffledPlan, epoch: int) -> list[Int64[np.ndarray, " blocks"]]:
     """The blocks of every window of all streams: window w of stream v is number w * streams + v."""
     n_windows = plan.streams * plan._windows_per_stream
-    n_blocks = math.ceil(plan.n_cells / plan._block)
-    return np.array_split(stream(plan.seed, "blocks", epoch).permutation(n_blocks), n_windows)
+    return np.array_split(stream(plan.seed, "blocks", epoch).permutation(plan._n_blocks), n_windows)
 
 
 @lru_cache(maxsize=256)

@@ -1,6 +1,5 @@
 """Windows of cells, decoded ahead of their use: one local Dask task for each, into memory that is used again."""
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ from jaxtyping import Int64, Shaped
 from grndist.data.store import Store
 from grndist.data.stream.buffers import Buffers
 from grndist.data.stream.plan import Cells
+from grndist.machine import available_cpus
 
 
 class Key(NamedTuple):
@@ -55,7 +55,7 @@ class Windows:
 
     read: Callable[[Key], Window]
     ahead: bool = True  # false: in the caller's thread, when they are asked for
-    threads: int = max((os.cpu_count() or 1) // 2, 1)
+    threads: int = max(available_cpus() // 2, 1)
     _coming: dict[Key, Future[dict[Key, Window]]] = field(default_factory=dict)
     _here: dict[Key, Window] = field(default_factory=dict)
     _background: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "windows"))
@@ -73,7 +73,11 @@ class Windows:
 
     def _forget(self, keep: set[Key]) -> None:
         self._here = {key: window for key, window in self._here.items() if key in keep}
-        self._coming = {key: future for key, future in self._coming.items() if key in keep}
+        kept = {key: future for key, future in self._coming.items() if key in keep}
+        for future in self._coming.values():
+            if future not in kept.values():
+                future.cancel()  # if it has not begun
+        self._coming = kept
 
     def _begin(self, keys: Sequence[Key]) -> None:
         new = [key for key in keys if key not in self._here and key not in self._coming]
@@ -89,7 +93,8 @@ class Windows:
 
     def _arrive(self, key: Key) -> None:
         future = self._coming[key]
+        arriving = [other for other, its in self._coming.items() if its is future]
+        for other in arriving:
+            del self._coming[other]  # whether it can be decoded or not: the next step may try again
         decoded = future.result()
-        for other in [other for other, its in self._coming.items() if its is future]:
-            del self._coming[other]
-            self._here[other] = decoded[other]
+        self._here |= {other: decoded[other] for other in arriving}

@@ -15,7 +15,7 @@ from scipy import sparse
 
 from grndist.data.ingest import build
 from grndist.data.ingest.build import write_store
-from grndist.data.store import Store, StoreError, open_store
+from grndist.data.store import Store, StoreError, digest_of, open_store
 from grndist.data.store import manifest as module
 from grndist.data.store.inspect import head, info, verify
 from grndist.genes import CONTROL, UNMAPPED
@@ -303,6 +303,28 @@ def test_what_is_no_store_is_refused(tmp_path: Path):
     (tmp_path / "notes.txt").write_text("no store")
     with pytest.raises(StoreError, match="is not a grndist store"):
         open_store(tmp_path)
+
+
+def test_the_digest_covers_the_whole_manifest(store: Store):
+    for column, value in (("key", "elsewhere"), ("bytes", 1), ("sha256", "0" * 64), ("index", "00000000")):
+        changed = store.manifest.copy()
+        changed[column] = changed[column].astype(object)
+        changed.loc[3, column] = value
+        assert digest_of(changed) != store.digest
+    assert digest_of(store.manifest.sample(frac=1, random_state=0)) == store.digest
+
+
+def test_an_empty_folder_where_one_stands_is_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match="no such store"):
+        open_store(".")
+
+
+def test_bytes_per_cell_are_those_of_a_window(sharded: Path):
+    store = open_store(sharded)
+    values = store.read_rows(0, 300)
+    sizes = [np.empty(len(values.data), dtype=dtype).nbytes for dtype in store.dtypes]
+    assert store.bytes_per_cell == pytest.approx(sum(sizes) / 300)
 
 
 def test_a_store_whose_ingest_is_not_finished_says_so(tmp_path: Path):

@@ -1,5 +1,6 @@
 import hashlib
 import shutil
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -252,6 +253,38 @@ def test_a_store_deleted_while_read_is_noticed(store_path: Path):
     shutil.rmtree(store_path)
     with pytest.raises(StoreError, match=r"X/data/c/0 is damaged \(it is missing: was the store deleted while"):
         [loader.batch_at(step) for step in range(1, 5)]
+
+
+@pytest.mark.parametrize("ahead", [True, False])
+def test_what_could_not_be_read_is_tried_again(store_path: Path, ahead: bool):
+    shard = store_path / "X" / "data" / "c" / "0"
+    good = shard.read_bytes()
+    view = whole(open_store(store_path))
+    wanted = Loader(view, plan(view), CONFIG).batch_at(3).expression
+    view = whole(open_store(store_path))
+    loader = Loader(view, plan(view), CONFIG, ahead=ahead)
+    shard.write_bytes(good[:-1])
+    for _ in range(2):
+        with pytest.raises(StoreError, match="X/data/c/0 is damaged"):
+            loader.batch_at(3)
+    shard.write_bytes(good)
+    assert torch.equal(loader.batch_at(3).expression, wanted)
+
+
+def test_a_loader_that_is_let_go_frees_its_memory_at_once(store: Store):
+    view = whole(store)
+    loader = Loader(view, plan(view), CONFIG, ahead=False)
+    loader.batch_at(0)
+    buffers = weakref.ref(loader._buffers)
+    del loader
+    assert buffers() is None
+
+
+def test_a_worker_without_cells_gets_an_empty_batch(store: Store):
+    view = whole(store)
+    loader = Loader(view, plan(view, streams=2), CONFIG, rank=3, world=4)
+    assert loader.batch_at(0).expression.shape == (0, 5)
+    assert len(loader._sparse([]).data) == 0
 
 
 def test_plans_are_plans(store: Store):
