@@ -221,9 +221,9 @@ def infer(
     if sum([k is not None, threshold is not None, every]) > 1:
         raise UserError("give one of -k, --threshold and --all")
     path = out or joined(run, "edges.parquet")
-    table_ending(Path(path))
     with checkpoint_of_run(run):
         refuse_taken(path, overwrite)
+    table_ending(Path(path))
     unsaid = k is None and threshold is None and not every
     edges = edges_of_run(run, k, threshold, at_most=1000 if unsaid else None)
     with delivered(path) as file, tracked(run) as tracker:

@@ -114,6 +114,8 @@ def _describe(problem: Any, cls: type[BaseModel]) -> str:
         return f"  {key}: this setting is required"
     if problem["type"] == "extra_forbidden":
         return f"  {key}: unknown key{_nearest(key, cls)} (got {problem['input']!r})"
+    if isinstance(problem["input"], dict):  # settings that do not go together; the message names them
+        return f"  {key + ': ' if key else ''}{problem['msg']}"
     return f"  {key}: {problem['msg']} (got {problem['input']!r})"
 
 

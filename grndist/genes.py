@@ -1,13 +1,11 @@
 """The gene panel: names and columns of the expression matrix, and which genes may regulate."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Int64
-
-from grndist.errors import UserError
 
 NON_TARGETING = "non-targeting"  # the label of control cells, in every store
 CONTROL = -1  # "perturbed gene" of a control cell
@@ -29,18 +27,6 @@ class GenePanel:
         """Column of each gene name."""
         return {name: column for column, name in enumerate(self.names)}
 
-    def columns(self, names: Iterable[str]) -> Int64[np.ndarray, " genes"]:
-        """Columns of `names`, in their order.
-
-        Raises:
-            UserError: some of them are not in the panel (three are named).
-        """
-        names = list(names)
-        missing = [name for name in names if name not in self.index]
-        if missing:
-            raise UserError(f"{len(missing)} genes are not in the panel, among them {some(missing)}")
-        return np.array([self.index[name] for name in names], dtype=np.int64)
-
     def perturbed_columns(self, labels: Sequence[str]) -> Int64[np.ndarray, " labels"]:
         """Column of the gene each perturbation label names; CONTROL for controls, UNMAPPED for any other label.
 
@@ -55,12 +41,6 @@ class GenePanel:
         if self.is_regulator is None:
             return None
         return [name for name, regulates in zip(self.names, self.is_regulator, strict=True) if regulates]
-
-    def with_regulators(self, names: Iterable[str]) -> "GenePanel":
-        """The same panel in which only `names` may regulate."""
-        mask = np.zeros(len(self), dtype=bool)
-        mask[self.columns(names)] = True
-        return GenePanel(self.names, mask)
 
 
 def some(names: Sequence[str], count: int = 3) -> str:

@@ -60,12 +60,20 @@ def on_ray(tasks: Sequence[Task]) -> None:
 
     Raises:
         UserError: Ray is not installed.
+        Exception: whatever a task raises, as it is.
     """
     try:
         import ray
+        from ray.exceptions import RayTaskError
         from ray.util.dask import ray_dask_get
     except ImportError as error:
         raise UserError(f"--scheduler ray: Ray cannot be imported ({error}); pip install ray") from error
     if not ray.is_initialized():
         ray.init()
-    dask.compute(delayed(tasks), scheduler=ray_dask_get)
+    try:
+        dask.compute(delayed(tasks), scheduler=ray_dask_get)
+    except RayTaskError as error:
+        cause = error
+        while isinstance(cause, RayTaskError):  # one inside the other, where a task waited for the one that failed
+            cause = cause.cause
+        raise cause from error

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from grndist.config import Config, ConfigError, merge, parse_overrides, read_tree, validate
 
@@ -87,3 +87,20 @@ def test_a_missing_file_and_a_directory_are_named(tmp_path: Path):
         read_tree(tmp_path / "none.yaml")
     with pytest.raises(ConfigError, match="is a directory"):
         read_tree(tmp_path)
+
+
+class Pair(Config):
+    low: int = 0
+    high: int = 1
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Pair":
+        if self.low > self.high:
+            raise ValueError("low is above high; lower it")
+        return self
+
+
+def test_settings_that_do_not_go_together_are_not_all_repeated():
+    with pytest.raises(ConfigError) as caught:
+        validate(Pair, {"low": 5, "high": 2}, "pair.yaml")
+    assert str(caught.value) == "pair.yaml is not valid:\n  Value error, low is above high; lower it"

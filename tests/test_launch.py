@@ -35,6 +35,8 @@ def check(run: Run, folder: Path) -> None:
     with pytest.raises(WriteError, match="no space") as caught:
         run([partial(leave, folder / "5"), partial(fail, folder)])
     assert caught.value.reason == "no space"
+    assert type(caught.value) is WriteError
+    assert str(caught.value) == str(WriteError(folder, "no space"))
 
 
 @pytest.mark.parametrize("threads", [None, 1, 3])

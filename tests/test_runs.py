@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -89,11 +90,33 @@ def test_overrides_win_over_the_file_over_the_preset_over_the_paper(tmp_path: Pa
         (["preset=best"], "there is no preset 'best'; the presets are catran"),
         (["model.alpha=1"], "model.alpha: unknown key"),
         (["name=a/b"], "name: String should match pattern"),
+        (
+            ["training.streams=61"],
+            "training.streams: Value error, each stream needs at least one cell a step, and training.cells_per_step is "
+            "60; give at most 60 streams, or raise training.cells_per_step (got 61)",
+        ),
+        (
+            ["training.sampling=per_perturbation", "training.control_share=0.995"],
+            "training.control_share: Value error, no perturbed cell is left in a step of 60; lower it, or raise "
+            "training.cells_per_step (got 0.995)",
+        ),
     ],
 )
 def test_mistakes_in_the_settings_are_named(run_file: Path, overrides: list[str], words: str):
-    with pytest.raises(ConfigError, match=words.replace("(", r"\(")):
+    with pytest.raises(ConfigError, match=re.escape(words)):
         load(run_file, *overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["training.streams=60"],
+        ["training.sampling=per_perturbation", "training.control_share=0.99"],  # 59 controls and one perturbed cell
+        ["training.control_share=0.995"],  # which shuffled cells do not look at
+    ],
+)
+def test_settings_at_their_border_are_valid(run_file: Path, overrides: list[str]):
+    assert load(run_file, *overrides).training.cells_per_step == 60
 
 
 # --- training ---

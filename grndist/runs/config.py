@@ -4,7 +4,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from grndist import models
 from grndist.config import ConfigError, Tree, merge, parse_overrides, read_tree, validate
@@ -41,6 +41,29 @@ class TrainingConfig(OptimizerConfig):
     device: Literal["cpu", "cuda"] = "cpu"
     checkpoint_every: int = Field(500, gt=0, description="steps")
     log_every: int = Field(10, gt=0, description="steps")
+
+    @field_validator("control_share")
+    @classmethod
+    def _leaves_labelled_cells(cls, share: float | None, info: Any) -> float | None:  # info: pydantic's ValidationInfo
+        cells = info.data.get("cells_per_step")
+        if share is None or cells is None or info.data.get("sampling") != "per_perturbation":
+            return share
+        if cells - round(cells * share) < 1:
+            raise ValueError(
+                f"no perturbed cell is left in a step of {cells}; lower it, or raise training.cells_per_step"
+            )
+        return share
+
+    @field_validator("streams")
+    @classmethod
+    def _every_stream_has_a_cell(cls, streams: int, info: Any) -> int:
+        cells = info.data.get("cells_per_step", streams)
+        if streams > cells:
+            raise ValueError(
+                f"each stream needs at least one cell a step, and training.cells_per_step is {cells}; give at most "
+                f"{cells} streams, or raise training.cells_per_step"
+            )
+        return streams
 
 
 class RunConfig(SelectionConfig):

@@ -95,52 +95,70 @@ def _build(config: RunConfig, view: View) -> tuple[State, Loader]:
     return state, Loader(view, plan, config.expression, device=device)
 
 
+@dataclass
+class _UnderWay:
+    """A run while it trains: after every step it shows and logs numbers, saves, and stops if it was asked to."""
+
+    place: Workplace
+    config: RunConfig
+    view: View
+    steps: int  # of the whole run
+    logs: tuple[Callable[[int, dict[str, float]], None], ...]
+    show: Callable[[float, float], None]  # loss, cells per second
+    stopped: list[int]  # signals that asked it to stop
+    started: float = field(default_factory=time.monotonic)
+    cells: int = 0
+    losses: dict[str, float] = field(default_factory=dict)  # of the last step
+
+    def after_step(self, state: State, batch: Batch, losses: dict[str, float]) -> None:
+        """What `training.loop.train` calls.
+
+        Raises:
+            Interrupted: a signal has come; a checkpoint of this step is left.
+        """
+        training, ends = self.config.training, state.step == self.steps
+        self.cells += len(batch.expression)
+        self.losses.update(losses)
+        rate = self.cells / (time.monotonic() - self.started)
+        self.show(losses["loss"], rate)
+        if state.step % training.log_every == 0 or ends:
+            for log in self.logs:
+                log(state.step, losses | {"epoch": batch.epoch, "cells_per_second": rate})
+        if self.stopped:
+            raise Interrupted(
+                f"stopped at step {state.step} of {self.steps}; {self.save(state)} is saved; "
+                "go on with the same command and --resume",
+                self.stopped[0],
+            )
+        if state.step % training.checkpoint_every == 0 and not ends:
+            self.save(state)
+
+    def save(self, state: State) -> Path:
+        """Leave a checkpoint in the run directory."""
+        about = checkpoint.Description(
+            state.step, self.config.model_dump(mode="json"), list(self.view.panel.names), self.view.store.digest,
+            self.view.panel.regulators,
+        )  # fmt: skip
+        path = checkpoint.save(self.place.folder / "checkpoints", state, about)
+        try:
+            self.place.deliver()
+        except StorageError as error:  # what is missing there will come with the next one; the last one must
+            logger.warning("%s; %s has not arrived there yet, and the run goes on", error, path.name)
+        return path
+
+
 def _train(
     place: Workplace, config: RunConfig, view: View, state: State, loader: Loader, tracker: Tracker
 ) -> RunSummary:
-    steps = config.training.epochs * loader.plan.steps_per_epoch
-    first, started = state.step, time.monotonic()
-    last: dict[str, float] = {}
-    cells = 0
+    first, steps = state.step, config.training.epochs * loader.plan.steps_per_epoch
     with _stop_signals() as stopped, metrics_file(place.folder, first) as write, _training_bar(first, steps) as show:
-
-        def save() -> Path:
-            about = checkpoint.Description(
-                state.step, config.model_dump(mode="json"), list(view.panel.names), view.store.digest,
-                view.panel.regulators,
-            )  # fmt: skip
-            path = checkpoint.save(place.folder / "checkpoints", state, about)
-            try:
-                place.deliver()
-            except StorageError as error:  # what is missing there will come with the next one; the last one must
-                logger.warning("%s; %s has not arrived there yet, and the run goes on", error, path.name)
-            return path
-
-        def on_step(state: State, batch: Batch, losses: dict[str, float]) -> None:
-            nonlocal cells
-            cells += len(batch.expression)
-            last.update(losses)
-            rate = cells / (time.monotonic() - started)
-            show(losses["loss"], rate)
-            if state.step % config.training.log_every == 0 or state.step == steps:
-                numbers = losses | {"epoch": batch.epoch, "cells_per_second": rate}
-                write(state.step, numbers)
-                tracker.log_metrics(state.step, numbers)
-            if stopped:
-                raise Interrupted(
-                    f"stopped at step {state.step} of {steps}; {save()} is saved; "
-                    "go on with the same command and --resume",
-                    stopped[0],
-                )
-            if state.step % config.training.checkpoint_every == 0 and state.step < steps:
-                save()
-
-        train(state, loader.batch_at, steps, on_step)
-        final = save() if state.step > first else checkpoint.latest(place.folder / "checkpoints")
-    seconds = time.monotonic() - started
+        under_way = _UnderWay(place, config, view, steps, (write, tracker.log_metrics), show, stopped)
+        train(state, loader.batch_at, steps, under_way.after_step)
+        final = under_way.save(state) if state.step > first else checkpoint.latest(place.folder / "checkpoints")
+    seconds = time.monotonic() - under_way.started
     tracker.log_model({name: final / name for name in ("weights.safetensors", "checkpoint.json")})
     there = joined(place.run, "checkpoints", final.name)
-    return RunSummary(place.run, there, state.step, seconds, cells / max(seconds, 1e-9), last)
+    return RunSummary(place.run, there, state.step, seconds, under_way.cells / max(seconds, 1e-9), under_way.losses)
 
 
 def _check_labels(config: RunConfig, view: View) -> None:

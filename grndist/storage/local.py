@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,12 +33,13 @@ class LocalFolder:
         return whole(self.url, key, starts, lengths, found)
 
     def sizes(self, prefix: str = "") -> dict[str, int]:
-        """See `Storage`."""
+        """See `Storage`; a file that goes away meanwhile, or a link that leads nowhere, is not there."""
         found = {}
         with self._errors(prefix):
             for folder, _, names in os.walk(self.root / prefix, onerror=_raise_unless_missing):
                 for path in (Path(folder, name) for name in names if not _in_the_making(name)):
-                    found[path.relative_to(self.root).as_posix()] = path.stat().st_size
+                    with suppress(FileNotFoundError, NotADirectoryError):
+                        found[path.relative_to(self.root).as_posix()] = path.stat().st_size
         return dict(sorted(found.items()))
 
     def write(self, key: str, content: Content) -> None:

@@ -1,5 +1,6 @@
 """Every way of storing keeps the same contract; a dictionary is the reference."""
 
+import logging
 import os
 import pickle
 import socket
@@ -143,6 +144,32 @@ def test_a_file_in_the_making_is_not_listed(tmp_path: Path):
     assert storage.sizes() == {".hidden": 5}
 
 
+def test_a_link_that_leads_nowhere_is_not_listed(tmp_path: Path):
+    (tmp_path / "whole").write_bytes(b"12")
+    (tmp_path / "link").symlink_to(tmp_path / "whole")
+    (tmp_path / "broken").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "below-a-file").symlink_to(tmp_path / "whole" / "x")
+    assert open_storage(tmp_path).sizes() == {"link": 2, "whole": 2}
+
+
+def test_files_may_come_and_go_while_they_are_listed(tmp_path: Path):
+    storage = open_storage(tmp_path)
+    storage.write("stays", b"1")
+    keys = [f"{number}" for number in range(300)]
+
+    def come_and_go() -> None:
+        for _ in range(3):
+            for key in keys:
+                (tmp_path / key).write_bytes(b"")
+            storage.delete(keys)
+
+    with ThreadPoolExecutor(1) as pool:
+        going = pool.submit(come_and_go)
+        while not going.done():
+            assert storage.sizes()["stays"] == 1
+        going.result()
+
+
 def test_a_folder_where_a_file_should_be_made_is_named(tmp_path: Path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match=r"file.*could not be written"):
@@ -273,10 +300,52 @@ def test_a_scheme_that_nothing_knows_or_has_a_library_for_is_named():
         open_storage("sftp://h/x").sizes()
 
 
-def test_a_password_in_a_url_is_refused_and_not_repeated():
-    with pytest.raises(StorageError, match=r"sftp://\.\.\.@host: a password in a URL") as caught:
-        open_storage("sftp://me:hush@host/x")
-    assert "hush" not in str(caught.value)
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("sftp://me:hush@host/x", r"sftp://\.\.\.: a user name, password or token in a URL"),
+        ("https://hush@host/x", r"https://\.\.\.: a user name, password or token"),
+        ("s3://key:hush/hush@bucket/x", r"s3://\.\.\.: a user name, password or token"),  # as cloud keys may have it
+        ("s3://key:hu@sh?hush/hush@bucket/x", r"s3://\.\.\.: a user name, password or token"),
+        ("abfs://container:hush@account/x", r"abfs://\.\.\.: a user name, password or token"),
+        ("file://hush@host/x", r"file://\.\.\.: a user name, password or token"),
+        ("https://host:80/x?sig=hush", r"https://host:80/x\?\.\.\.: a query or fragment"),
+        ("https://host/x#hush?sig=hush@hush", r"https://host/x#\.\.\.: a query or fragment"),
+        ("https://host:80?sig=hush@hush", r"https://\.\.\.: a user name, password or token"),
+        ("abfs://container@account/x?hush", r"abfs://container@account/x\?\.\.\.: a query or fragment"),
+    ],
+)
+def test_secrets_in_a_url_are_refused_and_not_repeated(url: str, words: str):
+    def fetch() -> None:
+        with fetched(url):
+            pass
+
+    def deliver() -> None:
+        with delivered(url):
+            pass
+
+    for use in (lambda: open_storage(url), lambda: refuse_taken(url), fetch, deliver):
+        with pytest.raises(StorageError, match=words) as caught:
+            use()
+        assert "hush" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "abfs://container@account.dfs.core.windows.net/x",
+        "abfss://container@account/a:b@c",
+        "s3://bucket/a@b/c:d@e",
+        "sftp://host:22/a@b",
+        "sftp://[::1]:22/a@b",
+    ],
+)
+def test_containers_ports_and_signs_in_names_are_no_secrets(url: str):
+    assert open_storage(url).url == url
+
+
+def test_a_file_url_of_the_root_is_the_root():
+    assert open_storage("file:///") == LocalFolder("file:", Path("/"))
 
 
 # --- single files ---
@@ -315,5 +384,45 @@ def test_a_name_that_is_taken_is_refused_at_a_url_as_here(bucket: str, tmp_path:
             refuse_taken(where)
         refuse_taken(where, overwrite=True)
     refuse_taken(f"{bucket}/b.tsv")
+    refuse_taken(f"{bucket}/a")
     with pytest.raises(StorageError, match=r"c\.tsv: no such file; check the URL"), fetched(f"{bucket}/c.tsv"):
         pass
+
+
+def test_an_empty_file_takes_its_name_and_a_folder_at_a_url_does_not(storage: Storage):
+    for key, content in {"empty": b"", "folder/full": b"full"}.items():
+        storage.write(key, content)
+        with pytest.raises(UserError, match=f"{key} exists already"):
+            refuse_taken(joined(storage.url, key))
+    if is_remote(storage.url):
+        refuse_taken(joined(storage.url, "folder"))
+
+
+@pytest.mark.parametrize("has_obstore", [True, False], ids=["obstore", "fsspec"])
+@pytest.mark.parametrize("name", ["a.tsv", "b.tsv"], ids=["taken", "free"])
+def test_only_the_one_file_is_asked_for(
+    bucket: str, has_obstore: bool, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    if not has_obstore:
+        monkeypatch.setattr("grndist.storage.opening.find_spec", lambda name: None)
+    open_storage(bucket).write("a.tsv", b"whole")
+    caplog.set_level(logging.INFO, "werkzeug")  # where the server says what it is asked
+    refuse_taken(f"{bucket}/{name}", overwrite=True)
+    asked = [record.getMessage() for record in caplog.records if record.name == "werkzeug"]
+    assert len(asked) == 1
+    assert f"GET /{bucket.removeprefix('s3://')}/{name} HTTP" in asked[0]
+
+
+def test_a_missing_bucket_is_noticed_before_long_work(s3_environment: str):
+    for overwrite in (True, False):
+        with pytest.raises(StorageError, match="there is no such bucket"):
+            refuse_taken("s3://nobody-has-this/a.tsv", overwrite)
+
+
+def test_a_url_without_a_bucket_is_no_folder_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StorageError, match=r"s3://a\.tsv: there is no file name after the bucket"):
+        refuse_taken("s3://a.tsv")
+    with pytest.raises(StorageError, match="there is no file name"), delivered("s3://a.tsv") as path:
+        path.write_text("lost")
+    assert list(tmp_path.iterdir()) == []

@@ -28,6 +28,7 @@ from grndist.data.ingest.spill import (
     raw,
     spill_tasks,
 )
+from grndist.data.selection.library_size import median_total
 from grndist.data.store import CHUNK, ROWS_PER_CHUNK, SHARD, Profile, State, StoreError, is_store
 from grndist.files import aside_of, put_in_place, refuse_existing, remove, write_whole
 from grndist.progress import watched
@@ -159,7 +160,7 @@ def _gathered(folder: Path, found: list[Found], n_cells: int, n_genes: int) -> C
         destinations = spill.destinations
         lengths[destinations + 1] = np.diff(spill.starts)
         totals[destinations] = spill.totals
-    return Cells(np.cumsum(lengths), totals, float(np.median(totals)))
+    return Cells(np.cumsum(lengths), totals, median_total(totals))
 
 
 def _target(contents: Contents, state: State, cells: Cells, found: list[Found]) -> Target:

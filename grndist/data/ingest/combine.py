@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from grndist.data.ingest.columns import with_columns
 from grndist.data.ingest.parts import Columns
 from grndist.data.sources import Source, SourceError
 from grndist.genes import some
@@ -79,7 +80,7 @@ def _cells(sources: Sequence[Source], files: Sequence[str], prefix_cells: bool) 
     obs = tables[0] if len(tables) == 1 else pd.concat(tables, sort=False)
     _refuse_duplicates(obs.index, files, [len(table) for table in tables])
     codes = np.repeat(np.arange(len(files)), [len(table) for table in tables])
-    return obs.assign(source_file=pd.Categorical.from_codes(codes, categories=list(files)))
+    return with_columns(obs, {"source_file": pd.Categorical.from_codes(codes, categories=list(files))})
 
 
 def _stems(files: Sequence[str]) -> list[str]:

@@ -6,7 +6,6 @@ At a URL a store exists from the moment its last object is there, uns/grndist/za
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from grndist.data.ingest.schedule import Run
@@ -87,7 +86,7 @@ def _run(uploads: Sequence[Upload], there: dict[str, int], run: Run) -> None:
     """Upload what is not there yet."""
     left = [upload for upload in uploads if not (upload.marker.is_file() and there.get(upload.key) == upload.size)]
     with watched(lambda: sum(upload.marker.is_file() for upload in uploads), "upload", len(uploads)):
-        run([partial(upload) for upload in left])
+        run(left)
 
 
 def _remove_stale(storage: Storage, keys: Sequence[str]) -> None:

@@ -27,6 +27,7 @@ from grndist.data.ingest.assemble import (
     Work,
     shard_files,
 )
+from grndist.data.ingest.columns import with_columns
 from grndist.data.selection.split import FRACTIONS, split_cells
 from grndist.data.store import BLOCK, CODECS, FORMAT_VERSION, Profile, State, digest_of, seal_of
 from grndist.data.store.shards import array_metadata
@@ -60,6 +61,7 @@ class Built:
     seen: Bool[np.ndarray, " genes"]
     constant: Bool[np.ndarray, " genes"]  # seen, and the same in every cell
     bytes: int
+    columns: tuple[str, ...]  # of the cells and of the genes
     manifest: pd.DataFrame = field(repr=False)
 
 
@@ -83,11 +85,9 @@ def finish(
     """Write everything beside the shards, the manifest last."""
     _remove_all_but_shards(work)
     lengths, n_cells = np.diff(cells.indptr), work.target.n_cells
-    elements = {
-        "obs": _described_cells(contents, cells, order),
-        "var": _described_genes(contents.var, moments, n_cells, state),
-    }
-    manifest = _manifest(work, _encoded(elements) | _matrix_files(work, cells.indptr))
+    obs = _described_cells(contents, cells, order)
+    var = _described_genes(contents.var, moments, n_cells, state)
+    manifest = _manifest(work, _encoded({"obs": obs, "var": var}) | _matrix_files(work, cells.indptr))
     about = {
         "format_version": FORMAT_VERSION,
         "profile": contents.profile,
@@ -114,6 +114,7 @@ def finish(
         seen=seen,
         constant=_constant(moments, n_cells) & seen,
         bytes=int(manifest["bytes"].sum()),
+        columns=(*obs.columns, *var.columns),
         manifest=manifest,
     )
 
@@ -129,26 +130,29 @@ def _remove_all_but_shards(work: Work) -> None:
 def _described_cells(contents: Contents, cells: Cells, order: Int64[np.ndarray, " cells"]) -> pd.DataFrame:
     """The table of cells in the order of the store, with totals, control flag and split."""
     table = _writable(contents.obs.iloc[order])
-    table["perturbation"] = pd.Categorical(contents.obs["perturbation"].iloc[order].astype(str).to_numpy())
-    table["is_control"] = (table["perturbation"] == NON_TARGETING).to_numpy()
-    table["split"] = split_cells(table.index, table["perturbation"], contents.fractions, contents.split_seed)
-    table["total_counts"] = cells.totals
-    table["n_genes"] = np.diff(cells.indptr).astype(np.int32)
-    table["source_row"] = order
-    return table
+    labels = pd.Categorical(contents.obs["perturbation"].iloc[order].astype(str).to_numpy())
+    columns = {
+        "perturbation": labels,
+        "is_control": np.asarray(labels == NON_TARGETING),
+        "split": split_cells(table.index, pd.Series(labels), contents.fractions, contents.split_seed),
+        "total_counts": cells.totals,
+        "n_genes": np.diff(cells.indptr).astype(np.int32),
+        "source_row": order,
+    }
+    return with_columns(table, columns)
 
 
 def _described_genes(
     var: pd.DataFrame, moments: Float[np.ndarray, "genes 8"], n_cells: int, state: State
 ) -> pd.DataFrame:
     """The table of genes with moments over all cells (population variance)."""
-    table = _writable(var)
-    table["mean"], table["variance"] = _mean_and_variance(moments, TOTAL, SQUARE, n_cells)
-    table["nnz"] = moments[:, COUNT].astype(np.int64)
+    mean, variance = _mean_and_variance(moments, TOTAL, SQUARE, n_cells)
+    variance[_constant(moments, n_cells)] = 0.0
+    columns = {"mean": mean, "variance": variance, "nnz": moments[:, COUNT].astype(np.int64)}
     if state == "counts":
-        table["log1p_mean"], table["log1p_variance"] = _mean_and_variance(moments, LOG_TOTAL, LOG_SQUARE, n_cells)
-    table.loc[_constant(moments, n_cells), "variance"] = 0.0
-    return table
+        names = ("log1p_mean", "log1p_variance")
+        columns |= dict(zip(names, _mean_and_variance(moments, LOG_TOTAL, LOG_SQUARE, n_cells), strict=True))
+    return with_columns(_writable(var), columns)
 
 
 def _mean_and_variance(

@@ -1,6 +1,9 @@
 """The folder an ingest works in: what was asked for, so that only the same command goes on with what is there.
 
-Finished pieces outlive a kill, an interruption and a full disk. After a mistake of the user's nothing stays.
+Finished pieces outlive a kill, an interruption, and every failure that the same command may not meet again: a full
+disk; a source, scheduler or URL out of reach. They go at the end, when another ingest takes the folder, and after a
+mistake in what the sources hold or in the options (`SourceError`), which makes them useless. Where nothing is finished,
+nothing stays.
 """
 
 import errno
@@ -14,7 +17,7 @@ from logging import getLogger
 from pathlib import Path
 from typing import Any
 
-from grndist.data.sources import Rows
+from grndist.data.sources import Rows, SourceError, UnreadableError
 from grndist.errors import UserError
 from grndist.files import WriteError, locked, remove, write_whole
 from grndist.storage import StorageError
@@ -24,6 +27,7 @@ SAMPLED = 64  # rows at the beginning and in the middle, to estimate how many va
 BYTES_IN_SPILL = 4  # of a count and its column
 BYTES_IN_STORE = 2.2  # of the same, compressed
 GIB = 2**30
+PIECES = ("sources/*/entries.json", "parts/*.json", "shards/*.npz")  # records of what is finished
 
 
 class IngestInterruptedError(UserError):
@@ -65,7 +69,7 @@ def working(places: Places, asked: dict[str, Any]) -> Iterator[bool]:
         asked: what identifies the ingest; anything that JSON can hold.
 
     Raises:
-        UserError: another ingest is at work there, or the folder cannot be made.
+        UserError: another ingest is at work there, or the folder cannot be made; or from the block.
         IngestInterruptedError, StorageError, WriteError: from the block, saying how to go on.
     """
     for folder in places.folders:
@@ -83,9 +87,11 @@ def working(places: Places, asked: dict[str, Any]) -> Iterator[bool]:
             raise _full(places, error.path, error.reason) from error
         except StorageError as error:
             raise StorageError(f"{error}; {how_to_go_on(places)}") from error
-        except UserError:
-            places.remove()
-            raise
+        except UserError as error:
+            if _is_useless(places, error):
+                places.remove()
+                raise
+            raise UserError(f"{error}; {how_to_go_on(places)}") from error
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                 raise
@@ -97,6 +103,12 @@ def _full(places: Places, path: Path, reason: str) -> WriteError:
     """The store cannot be written; the file is named only where it is on another disk than the store may be."""
     where = "" if path.is_relative_to(places.beside) else f" in {path.parent}"
     return WriteError(places.target, reason + where, f"free some space; {how_to_go_on(places)}")
+
+
+def _is_useless(places: Places, error: UserError) -> bool:
+    """Whether what there is of an ingest cannot help the same command after `error`."""
+    begun = any(True for pattern in PIECES for _ in places.work.glob(pattern))
+    return not begun or (isinstance(error, SourceError) and not isinstance(error, UnreadableError))
 
 
 def how_to_go_on(places: Places) -> str:
@@ -128,7 +140,7 @@ def values_in(rows: Rows) -> int:
 
 
 def check_space(places: Places, n_values: int, spilled: bool) -> None:
-    """Refuse to begin what will not fit on the disk; what is there already counts as free.
+    """Refuse to begin what will not fit on the disk; what is written already needs no room.
 
     Args:
         places: the folders.
@@ -138,13 +150,14 @@ def check_space(places: Places, n_values: int, spilled: bool) -> None:
     Raises:
         UserError: with the GiB needed and available.
     """
-    needed = {places.beside: n_values * BYTES_IN_STORE}
+    needed = {places.beside: max(n_values * BYTES_IN_STORE - size_of(places.store), 0)}
     if not spilled:
-        needed[places.work] = needed.get(places.work, 0) + n_values * BYTES_IN_SPILL
-    if len({folder.stat().st_dev for folder in needed}) == 1:
-        needed = {places.work: sum(needed.values())}
+        spill = max(n_values * BYTES_IN_SPILL - size_of(places.work / "parts"), 0)
+        one_disk = places.work.stat().st_dev == places.beside.stat().st_dev
+        folder = places.beside if one_disk else places.work
+        needed[folder] = needed.get(folder, 0) + spill
     for folder, size in needed.items():
-        available = shutil.disk_usage(folder).free + (0 if spilled else size_of(folder))
+        available = shutil.disk_usage(folder).free
         if size > available:
             raise UserError(
                 f"{folder.parent}: about {size / GIB:.2f} GiB are needed there and {available / GIB:.2f} GiB are "

@@ -13,6 +13,7 @@ import pandas as pd
 from pydantic import Field
 
 from grndist.config import Config
+from grndist.data.ingest.columns import with_columns
 from grndist.data.sources import SourceError
 from grndist.genes import NON_TARGETING, GenePanel, some
 
@@ -92,10 +93,7 @@ def read_labels(path: Path, whole: pd.DataFrame, kept: pd.DataFrame, panel: Gene
 
 def labelled(obs: pd.DataFrame, labels: pd.Series) -> pd.DataFrame:
     """`obs` with the store's labels; another column of that name is kept as `source_perturbation`."""
-    if "perturbation" in obs and not (obs["perturbation"].astype(str) == labels).all():
-        obs = obs.drop(columns="source_perturbation", errors="ignore")
-        obs = obs.rename(columns={"perturbation": "source_perturbation"})
-    return obs.assign(perturbation=pd.Categorical(labels))
+    return with_columns(obs, {"perturbation": pd.Categorical(labels)})
 
 
 def labels_described(labels: Labels, var: pd.DataFrame) -> list[str]:

@@ -7,6 +7,7 @@ from jaxtyping import Int64
 from scipy import sparse
 
 from grndist.data.sources import Rows
+from grndist.data.sources.checks import merged, without_zeros
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,7 @@ class MatrixRows:
 
     def read(self, start: int, stop: int) -> sparse.csr_matrix:
         """Rows `start` to `stop`; see `Rows`."""
-        part = sparse.csr_matrix(self.matrix[start:stop])
-        part.sum_duplicates()
-        part.eliminate_zeros()
-        return part
+        return without_zeros(merged(sparse.csr_matrix(self.matrix[start:stop])))
 
 
 @dataclass(frozen=True)

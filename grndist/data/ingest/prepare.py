@@ -41,7 +41,7 @@ class IngestConfig(SourceOptions, LabelOptions):
 
 
 @dataclass(frozen=True)
-class Plan:
+class Intake:
     """What is to be done, before values are read."""
 
     sources: list[Source]
@@ -61,7 +61,7 @@ def _named(paths: Sequence[Path]) -> str:
     return ", ".join(map(str, paths))
 
 
-def planned(sources: list[Source], files: Sequence[str], config: IngestConfig) -> Plan:
+def intake_of(sources: list[Source], files: Sequence[str], config: IngestConfig) -> Intake:
     """Which cells and genes, and what the labels mean.
 
     Args:
@@ -82,19 +82,17 @@ def planned(sources: list[Source], files: Sequence[str], config: IngestConfig) -
     chosen = whole if kept.all() else whole[kept]
     labels = read_labels(Path(name), whole, chosen, GenePanel(tuple(together.var.index)), config)
     obs = labelled(chosen, labels.per_cell)
-    if "split" in obs:
-        obs = obs.drop(columns="source_split", errors="ignore").rename(columns={"split": "source_split"})
-    return Plan(sources, together, kept, labels, obs, config)
+    return Intake(sources, together, kept, labels, obs, config)
 
 
 def contents_of(
-    plan: Plan, paths: Sequence[Path], files: Sequence[str], config: IngestConfig, places: Places, run: Run
+    intake: Intake, paths: Sequence[Path], files: Sequence[str], config: IngestConfig, places: Places, run: Run
 ) -> Contents:
     """Tables and record of the store; the files' digests are computed here."""
     return Contents(
-        obs=plan.obs,
-        var=plan.together.var,
-        source=_record(plan, paths, files, config, places, run),
+        obs=intake.obs,
+        var=intake.together.var,
+        source=_record(intake, paths, files, config, places, run),
         shuffle_seed=config.shuffle_seed,
         profile=config.profile,
         fractions=config.split,
@@ -103,11 +101,11 @@ def contents_of(
 
 
 def _record(
-    plan: Plan, paths: Sequence[Path], files: Sequence[str], config: IngestConfig, places: Places, run: Run
+    intake: Intake, paths: Sequence[Path], files: Sequence[str], config: IngestConfig, places: Places, run: Run
 ) -> dict[str, str]:
     """Where the store comes from; file names only, so that it means the same on every machine."""
     options = config.model_dump(mode="json", exclude_defaults=True)
-    kinds = dict.fromkeys(source.description for source in plan.sources)
+    kinds = dict.fromkeys(source.description for source in intake.sources)
     digests = _digests(paths, places, run)
     lines = [f"{digest}  {file}\n" for digest, file in zip(digests, files, strict=True)]
     together = digests[0] if len(paths) == 1 else hashlib.sha256("".join(lines).encode()).hexdigest()
@@ -129,9 +127,9 @@ def _write_digest(path: Path, result: Path) -> None:
     write_whole(result, [source_digest(path).encode()])
 
 
-def parts_of(plan: Plan, values_per_part: int) -> list[Part]:
+def parts_of(intake: Intake, values_per_part: int) -> list[Part]:
     """All rows of all sources, cut so that a part has about `values_per_part` stored values."""
-    rows = [source.rows for source in plan.sources]
+    rows = [source.rows for source in intake.sources]
     first = np.cumsum([0, *(matrix.shape[0] for matrix in rows)]).tolist()
     return [
         Part(
@@ -141,8 +139,8 @@ def parts_of(plan: Plan, values_per_part: int) -> list[Part]:
             start=start,
             stop=stop,
             first=first[source] + start,
-            columns=plan.together.columns[source],
-            only_counts=plan.config.state == "counts",
+            columns=intake.together.columns[source],
+            only_counts=intake.config.state == "counts",
         )
         for number, (source, start, stop) in enumerate(cut(rows, [values_in(m) for m in rows], values_per_part))
     ]

@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+from grndist.data.ingest.columns import kept_columns
 from grndist.data.ingest.finish import Built
 from grndist.data.ingest.labels import labels_described
-from grndist.data.ingest.prepare import Plan
+from grndist.data.ingest.prepare import Intake
 from grndist.data.store import State
 from grndist.genes import NON_TARGETING, some
 
@@ -24,15 +25,18 @@ class IngestReport:
     lines: tuple[str, ...]
 
 
-def report_of(plan: Plan, built: Built, why: str, source_bytes: int, seconds: float) -> IngestReport:
+def report_of(intake: Intake, built: Built, why: str, source_bytes: int, seconds: float) -> IngestReport:
     """The report on a store that is in its place."""
-    labels, n_cells, n_genes = plan.labels, len(plan.obs), len(plan.together.var)
+    labels, n_cells, n_genes = intake.labels, len(intake.obs), len(intake.together.var)
     single = [label for label, count in labels.cells.items() if count == 1]
     lines = [
-        *_described(plan, built),
+        *_described(intake, built),
         f"state: {built.state}, because {why}",
-        *labels_described(labels, plan.together.var),
+        *labels_described(labels, intake.together.var),
     ]
+    kept = kept_columns(_columns_before(intake), built.columns)
+    if kept:
+        lines.append(f"columns of the source whose names a store uses itself are kept as {some(kept, 20)}")
     if single:
         lines.append(f"labels of one cell: {len(single):,}: {some(single)}")
     lines.append(
@@ -52,17 +56,21 @@ def report_of(plan: Plan, built: Built, why: str, source_bytes: int, seconds: fl
     )
 
 
+def _columns_before(intake: Intake) -> list[str]:
+    return [str(name) for source in intake.sources for table in (source.obs, source.var) for name in table.columns]
+
+
 def _megabytes(size: int) -> str:
     return f"{size / 1e6:,.1f} MB"
 
 
-def _described(plan: Plan, built: Built) -> list[str]:
-    cells, var, config = len(plan.obs), plan.together.var, plan.config
-    genes, whole = len(var), len(plan.kept)
-    kinds = dict.fromkeys(source.description for source in plan.sources)
+def _described(intake: Intake, built: Built) -> list[str]:
+    cells, var, config = len(intake.obs), intake.together.var, intake.config
+    genes, whole = len(var), len(intake.kept)
+    kinds = dict.fromkeys(source.description for source in intake.sources)
     lines = [
-        f"source: {', '.join(plan.together.files)} ({'; '.join(kinds)})",
-        *plan.together.lines,
+        f"source: {', '.join(intake.together.files)} ({'; '.join(kinds)})",
+        *intake.together.lines,
         f"matrix: {cells:,} cells x {genes:,} genes, {100 * (1 - built.n_values / (cells * genes)):.1f} % zeros",
     ]
     if config.where is not None:

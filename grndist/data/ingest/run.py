@@ -15,13 +15,14 @@ from grndist.data.ingest.commit import refuse_remote, upload
 from grndist.data.ingest.finish import Built, Contents
 from grndist.data.ingest.job import Places, check_space, identity, places_for, values_in, working
 from grndist.data.ingest.parts import Part
-from grndist.data.ingest.prepare import IngestConfig, Plan, contents_of, parts_of, planned
+from grndist.data.ingest.prepare import IngestConfig, Intake, contents_of, intake_of, parts_of
 from grndist.data.ingest.report import IngestReport, report_of
 from grndist.data.ingest.schedule import Run, available_cpus, threads
 from grndist.data.ingest.spill import NotCountsError
 from grndist.data.ingest.states import check_counts, decide_state
-from grndist.data.sources import Source, SourceError, open_source
-from grndist.data.store import FORMAT_VERSION, State
+from grndist.data.selection.split import split_cells
+from grndist.data.sources import Source, SourceError, check_within_reach, open_source
+from grndist.data.store import FORMAT_VERSION, State, digest_of, manifest_of
 from grndist.errors import UserError
 from grndist.files import put_in_place, refuse_existing, remove, write_whole
 from grndist.storage import is_remote
@@ -58,28 +59,32 @@ def ingest_files(
         run: where tasks run; in as many threads as this process has CPUs if None.
 
     Raises:
-        UserError: a source, an option or the store's place is wrong; nothing is written then.
+        UserError: a source, an option or the store's place is wrong, and nothing is left; or something is out of reach,
+            and finished pieces stay (see `job`), as the message says then.
         IngestInterruptedError, WriteError: stopped from the keyboard, or the disk is full; finished pieces stay.
     """
     began = monotonic()
     files = file_names(paths)
     places = _places(paths, store, overwrite, work)
+    check_within_reach(paths, config)
+    split_cells(["a cell"], ["its label"], config.split)  # refuses wrong fractions before long work
     run = run or threads(available_cpus())
     asked, before = _asked(paths, store, config), [identity(path) for path in paths]
     with working(places, asked) as goes_on:
-        remove(places.store.with_name("ready"))
+        _take_back(places)
         sources = [_opened(path, config, places, number) for number, path in enumerate(paths)]
-        plan = planned(sources, files, config)
-        contents = contents_of(plan, paths, files, config, places, run)
-        parts = parts_of(plan, VALUES_PER_PART)
+        intake = intake_of(sources, files, config)
+        contents = contents_of(intake, paths, files, config, places, run)
+        parts = parts_of(intake, VALUES_PER_PART)
         if goes_on:
             done, shards = parts_done(places.work, parts), shards_done(places.work)
             LOG.info("going on with %s: %d of %d parts and %d shards are done", places.work, done, len(parts), shards)
-        built, why = _built(plan, places, parts, contents, run)
+        built, why = _built(intake, places, parts, contents, run)
+        check_within_reach(paths, config)
         if [identity(path) for path in paths] != before:
             raise SourceError(f"{' or '.join(map(str, paths))} was changed while it was read; ingest again")
-        _commit(places, store, run)
-    return report_of(plan, built, why, sum(entry[1] for file in before for entry in file), monotonic() - began)
+        _commit(places, store, built.digest, run)
+    return report_of(intake, built, why, sum(entry[1] for file in before for entry in file), monotonic() - began)
 
 
 def _places(paths: Sequence[Path], store: str | Path, overwrite: bool, work: Path | None) -> Places:
@@ -97,7 +102,7 @@ def _places(paths: Sequence[Path], store: str | Path, overwrite: bool, work: Pat
             refuse_other(Path(store), overwrite)
             refuse_existing(Path(store), overwrite)
     except UserError:
-        if _committing(places).exists():  # killed after the store was in its place
+        if _is_committed(places, store):  # killed after the store was in its place
             places.remove()
         raise
     return places
@@ -108,7 +113,30 @@ def _markers(places: Places) -> Path:
 
 
 def _committing(places: Places) -> Path:
+    """Holds the digest of the store that is brought to its place."""
     return places.work / "committing"
+
+
+def _ready(places: Places) -> Path:
+    """The finished store on its way; not `store`, since after a kill it may be what was replaced."""
+    return places.beside / "ready"
+
+
+def _is_committed(places: Places, where: str | Path) -> bool:
+    """Whether the store at `where` is the one that was to be brought to its place."""
+    if not _committing(places).is_file():
+        return False
+    try:
+        return _committing(places).read_text() == digest_of(manifest_of(where)[2])
+    except UserError:  # no store, or not a whole one
+        return False
+
+
+def _take_back(places: Places) -> None:
+    """Go on with a finished store that did not get to its place; another one there was replaced and goes away."""
+    if _is_committed(places, _ready(places)) and not places.store.exists():
+        _ready(places).rename(places.store)
+    remove(_ready(places))
 
 
 def _refuse_own_source(source: Path, store: Path) -> None:
@@ -129,30 +157,31 @@ def _asked(paths: Sequence[Path], store: str | Path, config: IngestConfig) -> di
     }
 
 
-def _built(plan: Plan, places: Places, parts: list[Part], contents: Contents, run: Run) -> tuple[Built, str]:
+def _built(intake: Intake, places: Places, parts: list[Part], contents: Contents, run: Run) -> tuple[Built, str]:
     """The store, whole but not in its place, and why its values are what they are."""
     reasons: list[str] = []
 
     def decide(found: list) -> State:
-        state, why = decide_state(places.work, plan.sources, plan.together, found, plan.config.state, plan.config.where)
+        config = intake.config
+        state, why = decide_state(places.work, intake.sources, intake.together, found, config.state, config.where)
         reasons.append(why)
         return state
 
-    n_values = sum(values_in(source.rows) for source in plan.sources)
-    check_space(places, int(n_values * plan.kept.mean()), spilled=False)
+    n_values = sum(values_in(source.rows) for source in intake.sources)
+    check_space(places, int(n_values * intake.kept.mean()), spilled=False)
     try:
         built = build(
             places.work,
             places.store,
             parts,
-            plan.kept,
+            intake.kept,
             contents,
             decide,
             run,
             lambda n_values: check_space(places, n_values, spilled=True),
         )
     except NotCountsError as error:
-        check_counts(plan.sources, plan.together, error.found)
+        check_counts(intake.sources, intake.together, error.found)
         raise
     return built, reasons[0]
 
@@ -163,12 +192,11 @@ def _opened(path: Path, config: IngestConfig, places: Places, number: int) -> So
     return open_source(path, config, work)
 
 
-def _commit(places: Places, store: str | Path, run: Run) -> None:
+def _commit(places: Places, store: str | Path, digest: str, run: Run) -> None:
     """Put the store in its place."""
-    write_whole(_committing(places), [])
+    write_whole(_committing(places), [digest.encode()])
     if is_remote(store):
         upload(places.store, str(store), _markers(places), run)
         return
-    ready = places.store.with_name("ready")  # not `store`: after a kill that may be what was replaced
-    places.store.rename(ready)
-    put_in_place(ready, Path(store))
+    places.store.rename(_ready(places))
+    put_in_place(_ready(places), Path(store))

@@ -156,7 +156,8 @@ class Spill:
         path = spill_file(self.folder, self.found.number)
         values = np.fromfile(path, dtype=dtype, count=count, offset=offset + first * dtype.itemsize)
         if len(values) != count:
-            raise UserError(f"{path} is shorter than when it was written; delete {self.folder} and ingest again")
+            record_file(self.folder, self.found.number).unlink(missing_ok=True)  # so that the part is read again
+            raise UserError(f"{path} is shorter than when it was written; run the same command again")
         return values
 
 

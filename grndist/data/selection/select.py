@@ -15,6 +15,7 @@ from grndist.config import Config
 from grndist.data.selection.causalbench import CausalBenchConfig, causalbench
 from grndist.data.selection.cell_filters import CellsConfig, filter_cells, split_part
 from grndist.data.selection.gene_filters import GenesConfig, choose_regulators, filter_genes
+from grndist.data.selection.library_size import median_total
 from grndist.data.selection.quality import seen
 from grndist.data.selection.split import PARTS
 from grndist.data.store import Store
@@ -41,7 +42,8 @@ class SelectionConfig(Config):
 def select(store: Store, config: SelectionConfig) -> View:
     """What is left of a store by all filters; the view's `lines` say what each of them kept.
 
-    Its median total is that of the cells left by the filters before the split, so that train and test agree on it.
+    Its median total is that of the cells with counts left by the filters before the split, so that train and test agree
+    on it.
 
     Raises:
         UserError: a filter keeps nothing, or an expression, a list or a table does not fit the store.
@@ -50,7 +52,7 @@ def select(store: Store, config: SelectionConfig) -> View:
     if config.causalbench is not None:
         view = causalbench(view, config.causalbench)
     else:
-        view = replace(view, median_total=float(np.median(view.totals)))
+        view = replace(view, median_total=median_total(view.totals))
         view = split_part(filter_genes(view, config.genes), config.cells)
     view = choose_regulators(view, config.genes)
     return replace(view, lines=(*view.lines, *_notes(view)))

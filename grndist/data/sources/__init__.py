@@ -5,7 +5,16 @@ and unique; every value read is finite and not negative. What the labels of the 
 counts, `ingest` decides.
 """
 
-from grndist.data.sources.open import open_source, source_digest
-from grndist.data.sources.source import Rows, Source, SourceError, SourceOptions
+from grndist.data.sources.open import check_within_reach, open_source, source_digest
+from grndist.data.sources.source import Rows, Source, SourceError, SourceOptions, UnreadableError
 
-__all__ = ["Rows", "Source", "SourceError", "SourceOptions", "open_source", "source_digest"]
+__all__ = [
+    "Rows",
+    "Source",
+    "SourceError",
+    "SourceOptions",
+    "UnreadableError",
+    "check_within_reach",
+    "open_source",
+    "source_digest",
+]

@@ -7,11 +7,11 @@ from anndata.io import read_elem
 
 from grndist.data.sources.container import ZARR_MARKS, Tree, opened
 from grndist.data.sources.matrices import matrix_at
-from grndist.data.sources.source import Found, SourceError, SourceOptions, plain, quiet
+from grndist.data.sources.source import SourceError, SourceOptions, Unchecked, plain, quiet
 from grndist.genes import some
 
 
-def open_zarr(path: Path, options: SourceOptions) -> Found:
+def open_zarr(path: Path, options: SourceOptions) -> Unchecked:
     """Open a folder with an AnnData, as Zarr version 2 or 3; a store of ours is one."""
     if not any((path / mark).is_file() for mark in ZARR_MARKS):
         raise SourceError(f"{path} is no Zarr folder: it has no {' or '.join(ZARR_MARKS)}; copy or write it again")
@@ -22,7 +22,7 @@ def open_zarr(path: Path, options: SourceOptions) -> Found:
     raise SourceError(f"{path} holds no AnnData (obs, var) but {some(names) or 'nothing'}; write it with write_zarr")
 
 
-def annotated(path: Path, tree: Tree, options: SourceOptions, kind: str) -> Found:
+def annotated(path: Path, tree: Tree, options: SourceOptions, kind: str) -> Unchecked:
     """One matrix and the two tables; other layers and embeddings stay unread."""
     parent, key, var = _place(path, tree, options)
     obs, genes = read_elem(tree["obs"]), read_elem(tree[var])
@@ -32,7 +32,7 @@ def annotated(path: Path, tree: Tree, options: SourceOptions, kind: str) -> Foun
     shape, rows = matrix_at(path.absolute(), tree, name)
     if shape != (len(obs), len(genes)):
         raise SourceError(f"{path}: {key} is {shape}, but there are {len(obs)} cells and {len(genes)} genes")
-    return Found(shape, rows, plain(obs), plain(genes), _logged(tree), f"{kind}, {name}")
+    return Unchecked(shape, rows, plain(obs), plain(genes), _logged(tree), f"{kind}, {name}")
 
 
 def _place(path: Path, tree: Tree, options: SourceOptions) -> tuple[str, str, str]:

@@ -6,17 +6,22 @@ from pathlib import Path
 import pandas as pd
 
 from grndist.data.sources.checks import check_cell_names
-from grndist.data.sources.source import Source, SourceError, quiet, readable
+from grndist.data.sources.source import Source, SourceError, UnreadableError, quiet, readable
 from grndist.data.sources.text import DELIMITERS, text_ending
 from grndist.genes import some
 
 
-def with_cells_table(source: Source, path: Path) -> Source:
-    """Join the table's columns by cell name; a cell it does not know gets missing values."""
+def check_table_within_reach(path: Path) -> None:
+    """Refuse a table that is not there."""
     if not path.is_file():
-        raise SourceError(
+        raise UnreadableError(
             f"{path}: no such file; --cells-table takes a CSV or TSV whose first column is the cell's name"
         )
+
+
+def with_cells_table(source: Source, path: Path) -> Source:
+    """Join the table's columns by cell name; a cell it does not know gets missing values."""
+    check_table_within_reach(path)
     with readable(path, "table of cells"), quiet():
         delimiter = DELIMITERS.get(text_ending(path), ",")
         table = pd.read_csv(path, sep=delimiter, index_col=0, converters={0: str}, low_memory=False)

@@ -14,6 +14,7 @@ from grndist.files import write_whole
 from grndist.genes import some
 
 LARGEST = float(np.finfo(np.float32).max)
+ROUNDED_TO_ZERO = 2.0**-150  # by float32, in which values end, as is anything smaller
 
 
 @dataclass(frozen=True)
@@ -42,18 +43,15 @@ class CheckedRows:
         """
         if not 0 <= start <= stop <= self.shape[0]:
             raise IndexError(f"{cells_between(start, stop)} of {self.shape[0]} cells")
-        matrix = self.rows.read(start, stop)
+        matrix = merged(self.rows.read(start, stop))
         if matrix.shape != (stop - start, self.shape[1]):
             raise SourceError(f"{self.path} was changed while it was in use; run the same command again")
-        matrix.sum_duplicates()  # returns at once where columns ascend
         if not matrix.nnz:
             return matrix
         low, high = matrix.data.min(), matrix.data.max()
         if not (low >= 0 and high <= LARGEST):  # also where they are nan
             raise SourceError(self._bad_value(matrix, start, stop))
-        if low == 0:
-            matrix.eliminate_zeros()
-        return matrix
+        return without_zeros(matrix) if low <= ROUNDED_TO_ZERO else matrix
 
     def _bad_value(self, matrix: sparse.csr_matrix, start: int, stop: int) -> str:
         values = matrix.data
@@ -66,6 +64,22 @@ class CheckedRows:
             "were expected: give counts or log-normalised values (--layer or --raw may hold them), not scaled ones, "
             "and no missing values"
         )
+
+
+def merged(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+    """The matrix with ascending columns, each once; whatever the type of the values, sums up to 2**53 are exact."""
+    matrix.sort_indices()  # returns at once where columns ascend
+    if not matrix.has_canonical_format:
+        matrix = matrix.astype(np.float64)
+        matrix.sum_duplicates()
+    return matrix
+
+
+def without_zeros(matrix: sparse.csr_matrix) -> sparse.csr_matrix:
+    """The matrix without stored zeros, and without what would become one."""
+    matrix.data[np.abs(matrix.data) <= ROUNDED_TO_ZERO] = 0
+    matrix.eliminate_zeros()
+    return matrix
 
 
 def checked(path: Path, rows: Rows, obs: pd.DataFrame, var: pd.DataFrame, work: Path) -> CheckedRows:

@@ -6,12 +6,12 @@ import h5py
 
 from grndist.data.sources.annotated import annotated
 from grndist.data.sources.container import opened
-from grndist.data.sources.source import Found, SourceError, SourceOptions, quiet
+from grndist.data.sources.source import SourceError, SourceOptions, Unchecked, quiet
 from grndist.data.sources.tenx_h5 import LEGACY, MATRIX, VERSION_3, found_in_10x
 from grndist.genes import some
 
 
-def open_hdf5(path: Path, options: SourceOptions) -> Found:
+def open_hdf5(path: Path, options: SourceOptions) -> Unchecked:
     """Open an h5ad or a 10x h5."""
     with opened(path) as file, quiet():
         if "obs" in file and "var" in file:

@@ -17,7 +17,7 @@ from scipy import sparse
 
 from grndist.data.sources.container import Array, Tree, check_chunks, opened
 from grndist.data.sources.source import Rows, SourceError, cells_between
-from grndist.data.sources.transposed import Part, per_bucket, transposed
+from grndist.data.sources.transposed import Entries, per_bucket, transposed
 
 DENSE_BYTES = 2**24  # of a dense matrix, that are held at once
 ENTRIES = 2**19  # of a CSC matrix, that are held at once
@@ -80,7 +80,7 @@ class DenseRows:
 
 
 @dataclass(frozen=True)
-class Columns:
+class SparseColumns:
     """Entries of a CSC matrix: `data`, `indices`, `indptr` in the group `name`."""
 
     path: Path
@@ -88,7 +88,7 @@ class Columns:
     shape: tuple[int, int]
     n_stored: int
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self) -> Iterator[Entries]:
         """All entries, in the order of the file."""
         with opened(self.path, f", {self.name}") as tree:
             group = tree[self.name]
@@ -101,7 +101,7 @@ class Columns:
                 outside = beyond(cells, self.shape[0])
                 if outside is not None:
                     raise self._damaged("indices", f"it names cell number {outside} of {self.shape[0]}")
-                yield Part(cells, _owners(indptr, first, last), numbers(group["data"][first:last]), last)
+                yield Entries(cells, _owners(indptr, first, last), numbers(group["data"][first:last]), last)
 
     def _damaged(self, array: str, what: str) -> SourceError:
         return SourceError(f"{self.path}: {self.name}/{array} is damaged: {what}; download or write the file again")
@@ -128,7 +128,7 @@ def matrix_at(path: Path, tree: Tree, name: str) -> tuple[tuple[int, int], Calla
     if by_rows:
         rows = SparseRows(path, name, (cells, genes), n_stored)
         return rows.shape, lambda work: rows
-    columns = Columns(path, name, (cells, genes), n_stored)
+    columns = SparseColumns(path, name, (cells, genes), n_stored)
     return columns.shape, partial(
         transposed,
         path,

@@ -2,19 +2,32 @@
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from grndist.data.sources.annotated import open_zarr
-from grndist.data.sources.cells_table import with_cells_table
+from grndist.data.sources.cells_table import check_table_within_reach, with_cells_table
 from grndist.data.sources.checks import check_cell_names, check_shape, checked, with_gene_names
 from grndist.data.sources.container import is_zarr
 from grndist.data.sources.hdf5 import open_hdf5
-from grndist.data.sources.source import Found, Source, SourceError, SourceOptions
+from grndist.data.sources.source import Source, SourceError, SourceOptions, Unchecked, UnreadableError
 from grndist.data.sources.tenx import open_10x_folder
 from grndist.data.sources.text import DELIMITERS, open_text, text_ending
 
 HDF5_ENDINGS = (".h5ad", ".h5", ".hdf5")
+
+
+def check_within_reach(paths: Sequence[Path], options: SourceOptions) -> None:
+    """Refuse sources, or a table of cells, that are not there; call it before what is kept of them is compared.
+
+    Raises:
+        UnreadableError: missing, or without permission.
+        SourceError: an unknown kind of file.
+    """
+    for path in paths:
+        _reader(path)
+    if options.cells_table is not None:
+        check_table_within_reach(options.cells_table)
 
 
 def open_source(path: Path, options: SourceOptions, work: Path) -> Source:
@@ -59,11 +72,11 @@ def source_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _reader(path: Path) -> Callable[..., Found]:
+def _reader(path: Path) -> Callable[..., Unchecked]:
     if not path.exists():
-        raise SourceError(f"{path}: no such file or folder; give the path of an h5ad, 10x, CSV, TSV or Zarr source")
+        raise UnreadableError(f"{path}: no such file or folder; give the path of an h5ad, 10x, CSV, TSV or Zarr source")
     if not os.access(path, os.R_OK):
-        raise SourceError(f"{path} may not be read by you; change its permissions (chmod +r)")
+        raise UnreadableError(f"{path} may not be read by you; change its permissions (chmod +r)")
     if path.is_dir():
         return open_zarr if is_zarr(path) else open_10x_folder
     if path.suffix.lower() in HDF5_ENDINGS:
@@ -76,7 +89,7 @@ def _reader(path: Path) -> Callable[..., Found]:
     )
 
 
-def _refuse_misplaced(path: Path, reader: Callable[..., Found], options: SourceOptions) -> None:
+def _refuse_misplaced(path: Path, reader: Callable[..., Unchecked], options: SourceOptions) -> None:
     """An option without effect is a misunderstanding."""
     if options.layer is not None and options.raw:
         raise SourceError(f"{path}: --layer {options.layer} and --raw exclude each other; give one of them")

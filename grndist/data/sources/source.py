@@ -26,6 +26,10 @@ class SourceError(UserError):
     """A file that was given as a count matrix is not one."""
 
 
+class UnreadableError(SourceError):
+    """A source cannot be read now: it is out of reach or damaged. That says nothing of what was read before."""
+
+
 class SourceOptions(Config):
     """Which matrix of a file to read, and which names."""
 
@@ -62,7 +66,7 @@ class Rows(Protocol):
 
 
 @dataclass(frozen=True)
-class Found:
+class Unchecked:
     """What a reader makes of a file before names and values are checked."""
 
     shape: tuple[int, int]  # cells, genes
@@ -91,7 +95,7 @@ def readable(path: Path, kind: str, broken: tuple[type[Exception], ...] = BROKEN
     try:
         yield
     except broken as error:
-        raise SourceError(
+        raise UnreadableError(
             f"{path} is not readable as {kind}: {str(error) or type(error).__name__}; check what the file is and "
             "that it is complete (download or write it again)"
         ) from error

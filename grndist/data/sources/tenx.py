@@ -15,9 +15,9 @@ from jaxtyping import Int64
 
 from grndist.data.sources.compressed import content_of
 from grndist.data.sources.matrices import beyond
-from grndist.data.sources.source import Found, SourceError, SourceOptions, plain, quiet, readable
+from grndist.data.sources.source import SourceError, SourceOptions, Unchecked, plain, quiet, readable
 from grndist.data.sources.tenx_h5 import gene_columns
-from grndist.data.sources.transposed import Part, per_bucket, transposed
+from grndist.data.sources.transposed import Entries, per_bucket, transposed
 from grndist.genes import some
 
 KIND = "10x folder"
@@ -25,7 +25,7 @@ LINES = 2**18  # of the matrix, that are held at once
 TYPES = {"integer": np.dtype(np.int64), "real": np.dtype(np.float64)}
 
 
-def open_10x_folder(path: Path, options: SourceOptions) -> Found:
+def open_10x_folder(path: Path, options: SourceOptions) -> Unchecked:
     """Open a folder; names of its files may have a prefix."""
     matrix, features, barcodes = _files(path)
     with readable(path, KIND), quiet():
@@ -38,7 +38,7 @@ def open_10x_folder(path: Path, options: SourceOptions) -> Found:
         )
     columns, described = gene_columns(var, KIND)
     shape = (len(obs), len(columns))
-    entries = _Entries(path.absolute(), matrix.name, header, columns)
+    entries = _MatrixText(path.absolute(), matrix.name, header, columns)
     rows = partial(
         transposed,
         path.absolute(),
@@ -49,7 +49,7 @@ def open_10x_folder(path: Path, options: SourceOptions) -> Found:
         entries.parts,
         shape,
     )
-    return Found(shape, rows, plain(obs), plain(var.iloc[columns]), False, described)
+    return Unchecked(shape, rows, plain(obs), plain(var.iloc[columns]), False, described)
 
 
 def _files(path: Path) -> tuple[Path, Path, Path]:
@@ -93,7 +93,7 @@ class _Header:
 
 
 @dataclass(frozen=True)
-class _Entries:
+class _MatrixText:
     """The entries of the matrix, features that are not genes left out."""
 
     path: Path
@@ -101,7 +101,7 @@ class _Entries:
     header: _Header
     columns: Int64[np.ndarray, " genes"]
 
-    def parts(self) -> Iterator[Part]:
+    def parts(self) -> Iterator[Entries]:
         """All entries in the order of the file, which is by cells as Cell Ranger writes it."""
         place = np.full(self.header.shape[0], -1)
         place[self.columns] = np.arange(len(self.columns))
@@ -114,7 +114,7 @@ class _Entries:
                 read += len(table)
                 genes = place[features]
                 kept = np.flatnonzero(genes >= 0)
-                yield Part(cells[kept], genes[kept], table[2].to_numpy()[kept], raw.tell())
+                yield Entries(cells[kept], genes[kept], table[2].to_numpy()[kept], raw.tell())
         if read != self.header.n_stored:
             raise SourceError(
                 f"{self.path}: {self.matrix} has {read} entries where its header says {self.header.n_stored}: it ends "

@@ -13,7 +13,7 @@ from jaxtyping import Int64
 from scipy import sparse
 
 from grndist.data.sources.matrices import SparseRows, sparse_arrays
-from grndist.data.sources.source import Found, Rows, SourceError, plain
+from grndist.data.sources.source import Rows, SourceError, Unchecked, plain
 
 MATRIX = {"barcodes", "data", "indices", "indptr", "shape"}
 VERSION_3, LEGACY = {"features"}, {"genes", "gene_names"}
@@ -43,7 +43,7 @@ class GeneRows:
         return sparse.csr_matrix(self.rows.read(start, stop)[:, self.columns])
 
 
-def found_in_10x(path: Path, file: h5py.File, name: str) -> Found:
+def found_in_10x(path: Path, file: h5py.File, name: str) -> Unchecked:
     """Gene expression in the group `name`."""
     group = file[name]
     features, cells = (int(length) for length in group["shape"][:])
@@ -57,7 +57,7 @@ def found_in_10x(path: Path, file: h5py.File, name: str) -> Found:
     every = SparseRows(path.absolute(), name, (cells, features), n_stored)
     columns, described = gene_columns(var, "10x h5")
     rows = every if len(columns) == features else GeneRows(every, columns)
-    return Found(rows.shape, lambda work: rows, plain(obs), plain(var.iloc[columns]), False, described)
+    return Unchecked(rows.shape, lambda work: rows, plain(obs), plain(var.iloc[columns]), False, described)
 
 
 def gene_columns(var: pd.DataFrame, kind: str) -> tuple[Int64[np.ndarray, " genes"], str]:

@@ -17,8 +17,8 @@ import pandas as pd
 from jaxtyping import Float
 
 from grndist.data.sources.compressed import content_of
-from grndist.data.sources.source import BROKEN_TEXT, Found, SourceError, SourceOptions, readable
-from grndist.data.sources.transposed import BucketRows, Part, in_buckets, per_bucket
+from grndist.data.sources.source import BROKEN_TEXT, SourceError, SourceOptions, Unchecked, readable
+from grndist.data.sources.transposed import BucketRows, Entries, in_buckets, per_bucket
 from grndist.files import write_whole
 from grndist.genes import some
 
@@ -28,7 +28,7 @@ LIKELY_GENES = 2**15  # of a table with genes in rows, before all of them were r
 Lines = Iterator[tuple[int, list[str]]]
 
 
-def open_text(path: Path, options: SourceOptions, work: Path) -> Found:
+def open_text(path: Path, options: SourceOptions, work: Path) -> Unchecked:
     """Open a table of numbers with a header and names in the first column; R's shorter header works.
 
     The table is read through here, since only its end tells how many rows there are.
@@ -45,7 +45,8 @@ def open_text(path: Path, options: SourceOptions, work: Path) -> Found:
     cells, genes = (columns, names) if genes_in_rows else (names, columns)
     rows = BucketRows(buckets, (len(cells), len(genes)))
     obs, var = pd.DataFrame(index=cells), pd.DataFrame(index=genes)
-    return Found(rows.shape, lambda work: rows, obs, var, False, f"{text_ending(path)[1:]}, {name.replace('_', ' ')}")
+    described = f"{text_ending(path)[1:]}, {name.replace('_', ' ')}"
+    return Unchecked(rows.shape, lambda work: rows, obs, var, False, described)
 
 
 def text_ending(path: Path) -> str:
@@ -92,7 +93,7 @@ def _column_names(path: Path, header: list[str], first: list[tuple[int, list[str
     return header[len(header) - len(fields) + 1 :]
 
 
-def _parts(path: Path, columns: Sequence[str], genes_in_rows: bool, names_file: Path) -> Iterator[Part]:
+def _parts(path: Path, columns: Sequence[str], genes_in_rows: bool, names_file: Path) -> Iterator[Entries]:
     """The values of each row that are not zero; the names of all rows are left in `names_file` at the end."""
     names: list[str] = []
     with _opened(path, DELIMITERS[text_ending(path)]) as (rows, raw):
@@ -103,7 +104,7 @@ def _parts(path: Path, columns: Sequence[str], genes_in_rows: bool, names_file: 
             own = np.full(len(filled), len(names))
             names.append(fields[0])
             cells, genes = (filled, own) if genes_in_rows else (own, filled)
-            yield Part(cells, genes, values[filled], raw.tell())
+            yield Entries(cells, genes, values[filled], raw.tell())
     _check_row_names(path, names)
     write_whole(names_file, [json.dumps(names).encode()])
 

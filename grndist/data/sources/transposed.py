@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Integer, Shaped
 from scipy import sparse
 
-from grndist.data.sources.source import SourceError
+from grndist.data.sources.source import UnreadableError
 from grndist.files import WriteError, remove, write_whole
 from grndist.progress import bar
 
@@ -25,7 +25,7 @@ PIECE = 2**20  # entries of a bucket that are read at once
 MOST_CELLS = 2**16  # in a bucket
 
 
-class Part(NamedTuple):
+class Entries(NamedTuple):
     """Some entries, and how much of the source is behind them."""
 
     cells: Integer[np.ndarray, " entries"]
@@ -57,14 +57,16 @@ class BucketRows:
         return sum(self.buckets.counts)
 
     def read(self, start: int, stop: int) -> sparse.csr_matrix:
-        """Cells `start` to `stop`, as they were in the source."""
+        """Cells `start` to `stop`, as they were in the source: columns in any order, also twice."""
         shape = (stop - start, self.shape[1])
         first, last = start // self.buckets.cells, -(-stop // self.buckets.cells)
         pieces = [piece for number in range(first, last) for piece in self._pieces(number, start, stop)]
         if not pieces:
             return sparse.csr_matrix(shape, dtype=self.buckets.dtype)
         cells, genes, values = (np.concatenate(arrays) for arrays in zip(*pieces, strict=True))
-        return sparse.coo_matrix((values, (cells, genes)), shape=shape).tocsr()
+        entries = sparse.coo_matrix((values, (cells, genes)), shape=shape)
+        entries.has_canonical_format = True  # or scipy sums entries of one place here, in a type that may be too narrow
+        return entries.tocsr()
 
     def _pieces(self, number: int, start: int, stop: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Cells counted from `start`, genes and values of the entries between `start` and `stop`."""
@@ -89,7 +91,7 @@ def transposed(
     cells: int,
     dtype: np.dtype,
     total: int,
-    parts: Callable[[], Iterator[Part]],
+    parts: Callable[[], Iterator[Entries]],
     shape: tuple[int, int],
     work: Path,
 ) -> BucketRows:
@@ -98,7 +100,7 @@ def transposed(
 
 
 def in_buckets(
-    path: Path, name: str, cells: int, dtype: np.dtype, total: int, parts: Callable[[], Iterator[Part]], work: Path
+    path: Path, name: str, cells: int, dtype: np.dtype, total: int, parts: Callable[[], Iterator[Entries]], work: Path
 ) -> Buckets:
     """Stream entries into buckets, unless an earlier call has finished that.
 
@@ -148,7 +150,7 @@ def _finished(record: Path, asked: dict[str, Any], folder: Path, itemsize: int) 
     return counts if known == asked and sizes == [itemsize * count for count in counts] else None
 
 
-def _written(folder: Path, title: str, cells: int, dtype: np.dtype, total: int, parts: Iterator[Part]) -> list[int]:
+def _written(folder: Path, title: str, cells: int, dtype: np.dtype, total: int, parts: Iterator[Entries]) -> list[int]:
     """Entries of each bucket, after writing them all."""
     folder.mkdir(parents=True)
     counts: dict[int, int] = {}
@@ -199,11 +201,11 @@ def _read(buckets: Buckets, number: int) -> Iterator[np.ndarray]:
         return
     try:
         if file.stat().st_size != count * entry.itemsize:
-            raise SourceError(f"{file} was changed or cut short while it was in use; run the same command again")
+            raise UnreadableError(f"{file} was changed or cut short while it was in use; run the same command again")
         with file.open("rb") as handle:
             while content := handle.read(PIECE * entry.itemsize):
                 yield np.frombuffer(content, dtype=entry)
     except FileNotFoundError:
-        raise SourceError(
+        raise UnreadableError(
             f"{file} is missing: was it removed while it was in use? Run the same command again"
         ) from None

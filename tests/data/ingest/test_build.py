@@ -257,8 +257,12 @@ def test_a_spill_file_cut_short_is_named(tmp_path: Path, small_pieces: None):
     spill.write_bytes(spill.read_bytes()[:-800])
     for shard in (tmp_path / "b" / "shards").iterdir():
         shard.unlink()
-    with pytest.raises(UserError, match=r"000001\.spill is shorter than when it was written"):
+    expected = built(tmp_path / "a", counts, obs, [0, 300]).digest
+    with pytest.raises(
+        UserError, match=r"000001\.spill is shorter than when it was written; run the same command again"
+    ):
         built(tmp_path / "b", counts, obs, [0, 100, 300])
+    assert built(tmp_path / "b", counts, obs, [0, 100, 300]).digest == expected
 
 
 def test_a_worker_that_does_not_see_the_files_says_so(tmp_path: Path):

@@ -5,8 +5,9 @@ import random
 import resource
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -110,10 +111,55 @@ def test_what_is_left_of_an_ingest_killed_after_its_end_is_removed(tmp_path: Pat
     path = source(tmp_path)
     again(path)
     (tmp_path / WORK).mkdir()
-    (tmp_path / WORK / "committing").touch()
+    (tmp_path / WORK / "committing").write_text("of another store")
+    with pytest.raises(UserError, match="exists already"):
+        again(path)
+    assert WORK in names(tmp_path)
+    (tmp_path / WORK / "committing").write_text(open_store(tmp_path / "out.zarr").digest)
     with pytest.raises(UserError, match="exists already"):
         again(path)
     assert names(tmp_path) == {"d.h5ad", "out.zarr"}
+
+
+class Counting:
+    """Runs tasks in this thread and counts them."""
+
+    done = 0
+
+    def __call__(self, tasks: Sequence[Task]) -> None:
+        """Run the tasks."""
+        self.done += len(tasks)
+        inline(tasks)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_store_that_is_stopped_on_its_way_to_its_place_is_not_built_again(
+    undisturbed: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, overwrite: bool
+):
+    path, digest = undisturbed
+    if overwrite:
+        ingest(path, path.parent / "out.zarr", IngestConfig(shuffle_seed=1))
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", lambda _: interrupt() if (path.parent / WORK / "ready").exists() else None)
+        with pytest.raises(IngestInterruptedError, match="the same command goes on"):
+            again(path, overwrite=overwrite)
+    counting = Counting()
+    assert again(path, overwrite=overwrite, run=counting).digest == digest
+    assert counting.done == 0
+    assert open_store(path.parent / "out.zarr").digest == digest
+    assert names(path.parent) == {"d.h5ad", "expected.zarr", "out.zarr"}
+
+
+def test_a_store_that_was_replaced_is_not_taken_for_the_finished_one(undisturbed: tuple[Path, str]):
+    path, digest = undisturbed
+    store, work = path.parent / "out.zarr", path.parent / WORK
+    ingest(path, store, IngestConfig(shuffle_seed=1))
+    with pytest.raises(IngestInterruptedError):
+        again(path, overwrite=True, run=stopped(13, interrupt))
+    (work / "committing").write_text(digest)
+    store.rename(work / "ready")  # as after the exchange; what was finished is in its place, and then removed
+    assert again(path, overwrite=True).digest == open_store(store).digest == digest
+    assert names(path.parent) == {"d.h5ad", "expected.zarr", "out.zarr"}
 
 
 # --- interrupted ---
@@ -192,7 +238,7 @@ def test_the_work_folder_can_be_elsewhere(undisturbed: tuple[Path, str], tmp_pat
 # --- failures ---
 
 
-@pytest.mark.parametrize("after", [3, 5])
+@pytest.mark.parametrize("after", [1, 3, 5])
 @pytest.mark.parametrize("damage", ["remove", "truncate"])
 def test_a_source_that_breaks_leaves_what_was_there(tmp_path: Path, small_pieces: None, after: int, damage: str):
     path = source(tmp_path)
@@ -206,10 +252,89 @@ def test_a_source_that_breaks_leaves_what_was_there(tmp_path: Path, small_pieces
             with path.open("r+b") as file:
                 file.truncate(path.stat().st_size // 2)
 
-    with pytest.raises(SourceError, match=r"d\.h5ad"):
+    with pytest.raises(UserError, match=r"d\.h5ad"):
         again(path, overwrite=True, run=stopped(after, harm))
     assert open_store(tmp_path / "out.zarr").digest == digest
-    assert WORK not in names(tmp_path)
+    assert (WORK in names(tmp_path)) == (after > 1)  # where a part was finished
+
+
+def begun(path: Path, run: Run | None = None) -> int:
+    """Interrupt an ingest and give the number of its finished parts."""
+    with pytest.raises(IngestInterruptedError):
+        again(path, run=run or stopped(6, interrupt))
+    return pieces(path)
+
+
+def pieces(path: Path) -> int:
+    return sum(1 for _ in (path.parent / WORK).glob("parts/*.json"))
+
+
+def test_a_source_that_is_out_of_reach_for_a_while(undisturbed: tuple[Path, str]):
+    path, digest = undisturbed
+    n_parts = begun(path)
+    aside = path.rename(path.parent / "elsewhere")
+    with pytest.raises(SourceError, match=r"d\.h5ad: no such file"):
+        again(path)
+    assert pieces(path) == n_parts == 5
+    aside.rename(path)
+
+    def away() -> None:
+        path.rename(aside)
+
+    with pytest.raises(UserError, match=r"d\.h5ad is not readable .* the same command goes on with it, or delete"):
+        again(path, run=stopped(2, away))
+    assert pieces(path) > n_parts
+    aside.rename(path)
+    with pytest.raises(UserError, match=r"d\.h5ad: no such file .* the same command goes on with it"):
+        again(path, run=stopped(8, away))  # after the last part was read
+    aside.rename(path)
+    assert again(path).digest == digest
+
+
+def test_a_table_of_cells_that_is_out_of_reach_for_a_while(tmp_path: Path, small_pieces: None):
+    path, cells = source(tmp_path), tmp_path / "cells.csv"
+    cells.write_text("cell,batch\n" + "".join(f"c{number},b\n" for number in range(1000)))
+    with pytest.raises(IngestInterruptedError):
+        again(path, IngestConfig(cells_table=cells), run=stopped(6, interrupt))
+    aside = cells.rename(tmp_path / "elsewhere")
+    with pytest.raises(SourceError, match="no such file; --cells-table takes"):
+        again(path, IngestConfig(cells_table=cells))
+    assert pieces(path) == 5
+    aside.rename(cells)
+    assert again(path, IngestConfig(cells_table=cells)).n_cells == 1000
+
+
+def unreachable(tasks: Sequence[Task]) -> None:
+    raise UserError("no scheduler answers")
+
+
+def test_a_scheduler_that_does_not_answer(undisturbed: tuple[Path, str]):
+    path, digest = undisturbed
+    with pytest.raises(UserError) as caught:
+        again(path, run=unreachable)
+    assert str(caught.value) == "no scheduler answers"
+    assert WORK not in names(path.parent)  # nothing was finished
+    n_parts = begun(path)
+    with pytest.raises(UserError, match="no scheduler answers; what is finished stays: the same command goes on"):
+        again(path, run=unreachable)
+    assert pieces(path) == n_parts
+    assert again(path).digest == digest
+
+
+def test_pieces_go_where_the_same_command_would_fail_again(tmp_path: Path, small_pieces: None):
+    values = counts(1000)
+    values[990, 1] = -1
+    path = h5ad(tmp_path, values)
+    begun(path)
+    with pytest.raises(SourceError, match="gene 'JAK2' in cell 'c990' is -1"):
+        again(path)
+    assert names(tmp_path) == {"d.h5ad"}
+
+
+def test_wrong_fractions_of_the_split_cost_nothing_that_is_finished(tmp_path: Path):
+    with pytest.raises(UserError, match="fractions of train, validation and test"):
+        again(source(tmp_path), IngestConfig(split=(0.5, 0.2, 0.2)), run=unreachable)
+    assert names(tmp_path) == {"d.h5ad"}
 
 
 def test_a_full_disk_is_one_message_and_the_rest_is_gone_on_with(undisturbed: tuple[Path, str]):
@@ -234,6 +359,55 @@ def test_space_is_checked_first(tmp_path: Path):
     with pytest.raises(UserError, match=r"about 57741\d\d\.\d\d GiB are needed there and .* GiB are free; free some"):
         check_space(places, 10**15, spilled=False)
     check_space(places, 10**6, spilled=False)
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> dict[Path, int]:
+    """Free bytes of the disks below each path, as they are told to whoever asks."""
+    told: dict[Path, int] = {}
+
+    def usage(folder: Path) -> SimpleNamespace:
+        return SimpleNamespace(free=next(size for path, size in told.items() if folder.is_relative_to(path)))
+
+    monkeypatch.setattr("shutil.disk_usage", usage)
+    return told
+
+
+def test_what_is_written_already_needs_no_room(tmp_path: Path, free: dict[Path, int]):
+    places = Places(tmp_path / "work", tmp_path / "beside", tmp_path / "s.zarr")
+    for folder, content in ((places.work / "parts", 3_000), (places.store, 2_000)):
+        folder.mkdir(parents=True)
+        (folder / "file").write_bytes(b"x" * content)
+    free[tmp_path] = 1_200  # 1,000 values need 4,000 spilled and 2,200 in the store: both folders are on one disk
+    check_space(places, 1000, spilled=False)
+    free[tmp_path] = 1_199
+    with pytest.raises(UserError, match="are needed there"):
+        check_space(places, 1000, spilled=False)
+    free[tmp_path] = 200
+    check_space(places, 1000, spilled=True)
+    free[tmp_path] = 199
+    with pytest.raises(UserError, match="choose another place for the store"):
+        check_space(places, 1000, spilled=True)
+
+
+def test_the_disk_of_the_store_is_asked_where_the_work_is_on_another(tmp_path: Path, free: dict[Path, int]):
+    places = Places(tmp_path / "work", tmp_path / "beside", tmp_path / "s.zarr")
+    for folder in places.folders:
+        folder.mkdir()
+    free |= {places.work: 0, places.beside: 10**6}
+    check_space(places, 1000, spilled=True)
+
+
+def test_too_little_room_to_go_on_keeps_what_is_finished(undisturbed: tuple[Path, str], free: dict[Path, int]):
+    path, digest = undisturbed
+    free[path.parent] = 10**9
+    begun(path)
+    free[path.parent] = 0
+    with pytest.raises(UserError, match=r"are needed there and 0\.00 GiB are free.*what is finished stays"):
+        again(path)
+    assert pieces(path) == 5
+    free[path.parent] = 10**9
+    assert again(path).digest == digest
 
 
 def test_a_failed_write_keeps_its_words_in_another_process():

@@ -6,6 +6,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+import scanpy as sc
 from pydantic import ValidationError
 from scipy import sparse
 
@@ -151,6 +152,48 @@ def test_counts_that_are_none_are_refused(tmp_path: Path):
     refused(h5ad(tmp_path, values), "gene 'JAK2' in cell 'c2'", "4294967295", "--state continuous")
 
 
+@pytest.mark.parametrize("profile", ["train", "archive"])
+def test_values_that_float32_rounds_to_zero_do_not_move_the_others(tmp_path: Path, profile: str):
+    values = counts(40).astype(np.float64) * 0.3
+    values[::3, 2] = 1e-60
+    _, store = ingested(h5ad(tmp_path, values), profile=profile, state="continuous")
+    there = store.read_rows(0, store.n_cells)
+    expected = values.astype(np.float32)[store.obs["source_row"]]
+    assert np.array_equal(there.toarray(), expected)
+    assert there.nnz == store.indptr[-1] == np.count_nonzero(expected)
+
+
+def test_cells_without_counts_are_left_out_of_the_median_as_in_scanpy(tmp_path: Path):
+    values = counts(20)
+    values[7:] = 0
+    path = h5ad(tmp_path, values)
+    _, store = ingested(path)
+    data = anndata.AnnData(values.copy())
+    with pytest.warns(UserWarning, match="zero counts"):
+        sc.pp.normalize_total(data)
+    assert store.median_total == pytest.approx(data.X.sum(axis=1).max())
+    logged = np.log1p(data.X.astype(np.float64)).mean(axis=0)
+    assert np.allclose(store.var["log1p_mean"], logged, rtol=1e-6)
+
+
+def test_columns_that_a_store_writes_itself_are_kept_under_another_name(tmp_path: Path):
+    own = {"n_genes": [99] * 8, "total_counts": [1.5] * 8, "source_file": ["mine"] * 8, "is_control": ["x"] * 8}
+    path = h5ad(tmp_path, perturbation=LABELS, source_row=[7] * 8, source_split=["b"] * 8, split=["a"] * 8, **own)
+    data = anndata.read_h5ad(path)
+    data.var["mean"] = -1.0
+    data.write_h5ad(path)
+    report, store = ingested(path)
+    for name, values in own.items():
+        assert store.obs[f"source_{name}"].tolist() == values
+    assert set(store.obs["source_split"]) == {"b"}
+    assert set(store.obs["source_source_split"]) == {"a"}
+    assert set(store.obs["source_source_row"]) == {7}
+    assert set(store.var["source_mean"]) == {-1}
+    assert np.array_equal(store.obs["total_counts"], values_by_cell(store).loc[store.obs.index].sum(axis=1))
+    assert said(report, "columns of the source whose names a store uses itself are kept as 'source_")
+    assert said(report, "'source_source_file'")
+
+
 def test_silent_cells_and_unseen_genes_are_said(tmp_path: Path):
     values = counts()
     values[3], values[:, 1:3] = 0, 0
@@ -207,6 +250,10 @@ def test_a_store_is_a_source(tmp_path: Path, profile: str):
     assert report.n_controls == 2
     assert values_by_cell(again).equals(values_by_cell(first))
     assert labels_by_cell(again) == labels_by_cell(first)
+    own = [table.columns for table in (first.obs, first.var)]
+    assert [set(table.columns) - set(names) for table, names in zip((again.obs, again.var), own, strict=True)] == [
+        {"source_source_file", "source_source_row"}, set()
+    ]  # fmt: skip
 
 
 @pytest.mark.slow

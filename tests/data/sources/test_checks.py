@@ -34,6 +34,40 @@ def test_explicit_zeros_and_repeated_entries_are_merged(tmp_path: Path):
     assert whole(source).nnz == 2
 
 
+@pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.csc_matrix])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
+def test_repeated_entries_are_summed_without_overflow(tmp_path: Path, kind: Callable, dtype: type):
+    largest = 2**24 if dtype == np.float32 else int(np.iinfo(dtype).max)
+    matrix = kind(
+        (np.array([largest, 1, 1, 3], dtype), [0, 0, 0, 0], [0, 3, *[4] * (3 if kind is sparse.csr_matrix else 2)]),
+        shape=(4, 3),
+    )
+    data = annotated()
+    data.X = matrix
+    data.write_h5ad(tmp_path / "d.h5ad")
+    values = table(opened(tmp_path / "d.h5ad")).to_numpy()
+    assert values[0, 0] == largest + 2
+    assert values.sum() == largest + 5
+
+
+def test_columns_in_any_order_keep_their_type(tmp_path: Path):
+    data = annotated()
+    data.X = sparse.csr_matrix((np.array([7, 8], np.uint8), [2, 0], [0, 2, 2, 2, 2]), shape=(4, 3))
+    data.write_h5ad(tmp_path / "d.h5ad")
+    values = whole(opened(tmp_path / "d.h5ad"))
+    assert values.dtype == np.uint8
+    assert values.toarray()[0].tolist() == [8, 0, 7]
+
+
+@pytest.mark.parametrize("kind", [sparse.csr_matrix, sparse.csc_matrix, np.asarray])
+def test_what_float32_rounds_to_zero_is_zero(tmp_path: Path, kind: Callable):
+    tiny = [1e-60, 2.0**-150, np.nextafter(2.0**-150, 1), 2.0**-149]
+    values = np.array([tiny, [1.0, 0.5, 0, 0]])
+    kept = whole(opened(h5ad(tmp_path, values, kind)))
+    assert kept.nnz == np.count_nonzero(values.astype(np.float32)) == 4
+    assert np.array_equal(kept.toarray().astype(np.float32), values.astype(np.float32))
+
+
 def test_another_column_gives_the_gene_names(tmp_path: Path):
     source = opened(h5ad(tmp_path), SourceOptions(gene_column="symbol"))
     assert list(source.var.index) == ["s1", "s2", "s3"]

@@ -11,19 +11,19 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from grndist.data.sources import SourceError, SourceOptions, open_source
-from grndist.data.sources.transposed import BucketRows, Buckets, Part, in_buckets, per_bucket
+from grndist.data.sources.transposed import BucketRows, Buckets, Entries, in_buckets, per_bucket
 from grndist.files import WriteError
 from tests.data.sources.files import CELLS_IN_ROWS, EXPECTED, VALUES, assert_expected, folder_10x, h5ad, text
 
 FLOAT = np.dtype(np.float64)
 
 
-def entries(matrix: sparse.coo_matrix, size: int = 7) -> list[Part]:
+def entries(matrix: sparse.coo_matrix, size: int = 7) -> list[Entries]:
     starts = range(0, matrix.nnz, size)
-    return [Part(matrix.row[a : a + size], matrix.col[a : a + size], matrix.data[a : a + size], a) for a in starts]
+    return [Entries(matrix.row[a : a + size], matrix.col[a : a + size], matrix.data[a : a + size], a) for a in starts]
 
 
-def converted(source: Path, work: Path, parts: list[Part], cells: int = 3) -> Buckets:
+def converted(source: Path, work: Path, parts: list[Entries], cells: int = 3) -> Buckets:
     return in_buckets(source, "X", cells, FLOAT, 1, lambda: iter(parts), work)
 
 
@@ -64,7 +64,7 @@ def work(tmp_path: Path) -> Path:
 PARTS = entries(sparse.coo_matrix(np.arange(40.0).reshape(10, 4)))
 
 
-def never() -> Iterator[Part]:
+def never() -> Iterator[Entries]:
     raise AssertionError("the entries are streamed again")
 
 
@@ -74,7 +74,7 @@ def test_a_finished_conversion_is_used_again(source: Path, work: Path):
 
 
 def test_an_unfinished_conversion_is_done_again(source: Path, work: Path):
-    def killed() -> Iterator[Part]:
+    def killed() -> Iterator[Entries]:
         yield from PARTS[:3]
         raise KeyboardInterrupt
 
