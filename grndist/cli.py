@@ -127,11 +127,14 @@ def ingest(
     if genes_in_rows and cells_in_rows:
         raise UserError("give --genes-in-rows or --cells-in-rows, not both")
     orientation = "genes_in_rows" if genes_in_rows else "cells_in_rows" if cells_in_rows else None
+    shares = split.split(",")
+    if len(shares) != 3:
+        raise UserError(f"--split {split}: three shares that sum to 1 were expected, e.g. 0.8,0.1,0.1")
     settings = {
         "layer": layer, "raw": raw, "orientation": orientation, "gene_column": gene_column,
         "make_genes_unique": make_genes_unique, "perturbation_column": perturbation_column, "control": control,
         "where": where, "cells_table": cells_table, "state": state, "genes": genes, "prefix_cells": prefix_cells,
-        "split": split.split(","), "split_seed": split_seed, "shuffle_seed": shuffle_seed, "profile": profile,
+        "split": shares, "split_seed": split_seed, "shuffle_seed": shuffle_seed, "profile": profile,
     }  # fmt: skip
     config = validate(IngestConfig, settings, "grndist ingest")
     report = ingest_files(sources, store, config, overwrite, work, scheduled(scheduler, threads))

@@ -46,6 +46,13 @@ def distributed(address: str) -> Run:
                 "and `dask worker`, or leave the option out to use this machine"
             ) from error
         with client:
+            try:
+                client.wait_for_workers(1, timeout=SECONDS_TO_ANSWER)
+            except TimeoutError as error:
+                raise UserError(
+                    f"--scheduler {address}: the Dask scheduler there has no worker; start one with "
+                    f"`dask worker {address}`"
+                ) from error
             futures = client.compute(delayed(tasks))
             try:
                 client.gather(futures)

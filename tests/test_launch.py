@@ -1,7 +1,9 @@
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
+import dask
 import pytest
 
 from grndist.data.ingest.schedule import Run
@@ -18,13 +20,19 @@ def fail(path: Path) -> None:
     raise WriteError(path, "no space")
 
 
+def patient() -> AbstractContextManager:
+    """Time for a cluster to start on a busy machine."""
+    return dask.config.set({f"distributed.comm.timeouts.{what}": "120s" for what in ("connect", "tcp")})
+
+
 @pytest.fixture
 def address() -> Iterator[str]:
     """A Dask cluster of one worker in this process, reached over TCP."""
-    cluster = pytest.importorskip("distributed").LocalCluster(
-        n_workers=1, processes=False, dashboard_address=None, protocol="tcp"
-    )
-    with cluster:
+    distributed = pytest.importorskip("distributed")
+    with (
+        patient(),
+        distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None, protocol="tcp") as cluster,
+    ):
         yield cluster.scheduler_address
 
 
@@ -51,6 +59,17 @@ def test_a_dask_cluster(tmp_path: Path, address: str):
 def test_ray(tmp_path: Path):
     pytest.importorskip("ray", reason="Ray is not installed")
     check(on_ray, tmp_path)
+
+
+def test_a_dask_scheduler_without_workers(monkeypatch: pytest.MonkeyPatch):
+    cluster = pytest.importorskip("distributed").LocalCluster
+    monkeypatch.setattr("grndist.launch.SECONDS_TO_ANSWER", 2)
+    with (
+        patient(),
+        cluster(n_workers=0, processes=False, dashboard_address=None, protocol="tcp") as alone,
+        pytest.raises(UserError, match="the Dask scheduler there has no worker; start one with `dask worker tcp:"),
+    ):
+        distributed(alone.scheduler_address)([])
 
 
 def test_nobody_answers(monkeypatch: pytest.MonkeyPatch):

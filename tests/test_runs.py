@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from grndist.config import ConfigError
 from grndist.data.ingest.build import write_store
 from grndist.errors import UserError
+from grndist.inference import edges_of_run
 from grndist.runs import Interrupted, RunConfig, load_run, presets, train_run
 from grndist.training import checkpoint
 from tests.conftest import genes, small_counts
@@ -95,6 +96,7 @@ def test_overrides_win_over_the_file_over_the_preset_over_the_paper(tmp_path: Pa
             "training.streams: Value error, each stream needs at least one cell a step, and training.cells_per_step is "
             "60; give at most 60 streams, or raise training.cells_per_step (got 61)",
         ),
+        (["training.control_share=0.2"], "training.control_share: Value error, it needs training.sampling=per_pert"),
         (
             ["training.sampling=per_perturbation", "training.control_share=0.995"],
             "training.control_share: Value error, no perturbed cell is left in a step of 60; lower it, or raise "
@@ -112,7 +114,6 @@ def test_mistakes_in_the_settings_are_named(run_file: Path, overrides: list[str]
     [
         ["training.streams=60"],
         ["training.sampling=per_perturbation", "training.control_share=0.99"],  # 59 controls and one perturbed cell
-        ["training.control_share=0.995"],  # which shuffled cells do not look at
     ],
 )
 def test_settings_at_their_border_are_valid(run_file: Path, overrides: list[str]):
@@ -327,3 +328,50 @@ def test_interrupting_in_process_restores_the_handlers(run_file: Path, monkeypat
     with pytest.raises(Interrupted, match="stopped at step 4"):
         train_run(load(run_file))
     assert signal.getsignal(signal.SIGINT) is before
+
+
+# --- what a run sees of its store ---
+
+
+def test_settings_choose_cells_and_genes_and_the_run_says_so(run_file: Path, caplog: pytest.LogCaptureFixture):
+    config = load(run_file, "cells.split=[train]", "genes.exclude=[g2]", "training.genes_per_step=null")
+    with caplog.at_level("INFO"):
+        summary = train_run(config)
+    assert checkpoint.describe(Path(summary.checkpoint)).genes == [f"g{n}" for n in range(12) if n != 2]
+    assert "genes: 11 of 12 kept by genes.exclude" in caplog.text
+    assert "cells.split train" in caplog.text
+    assert "training: 4 epochs of 4 steps" in caplog.text  # 240 of 300 cells
+    assert summary.steps == 16
+
+
+def test_regulators_limit_the_edges(run_file: Path, tmp_path: Path):
+    (tmp_path / "tfs.txt").write_text("g1\ng4\n")
+    summary = train_run(load(run_file, f"genes.regulators={tmp_path / 'tfs.txt'}"))
+    assert set(edges_of_run(summary.folder).table["regulator"]) == {"g1", "g4"}
+
+
+def test_a_list_that_has_changed_is_noticed(run_file: Path, tmp_path: Path):
+    (tmp_path / "tfs.txt").write_text("g1\ng4\n")
+    setting = f"genes.regulators={tmp_path / 'tfs.txt'}"
+    train_run(load(run_file, setting))
+    (tmp_path / "tfs.txt").write_text("g1\n")
+    with pytest.raises(UserError, match="a list or table that they name has changed"):
+        train_run(load(run_file, setting), resume=True)
+
+
+def test_centred_log_ratios_are_of_counts(run_file: Path, tmp_path: Path):
+    counts, obs = small_counts()
+    write_store(tmp_path / "logged.zarr", counts * 0.5, obs, genes(12), "log1p", {})
+    with pytest.raises(UserError, match=r"its values are log1p, and expression\.transform=clr is for counts"):
+        train_run(load(run_file, f"store={tmp_path / 'logged.zarr'}", "expression.transform=clr"))
+
+
+@pytest.mark.parametrize("share", [0, 0.25])
+def test_a_balanced_run_needs_perturbed_and_control_cells(run_file: Path, tmp_path: Path, share: float):
+    counts, obs = small_counts()
+    sampling = ["training.sampling=per_perturbation", f"training.control_share={share}", "training.epochs=1"]
+    assert train_run(load(run_file, *sampling, "name=balanced")).steps >= 5  # an epoch is as long as the cells are many
+    obs["perturbation"] = "non-targeting"
+    write_store(tmp_path / "o.zarr", counts, obs, genes(12), "counts", {})
+    with pytest.raises(UserError, match=r"no perturbed cells, and training\.control_share"):
+        train_run(load(run_file, *sampling, f"store={tmp_path / 'o.zarr'}"))

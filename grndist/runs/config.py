@@ -25,7 +25,12 @@ class TrainingConfig(OptimizerConfig):
         "shuffled", description="per_perturbation: equal numbers of cells for every perturbation and for the controls"
     )
     cells_per_perturbation: int = Field(25, gt=0, description="in a row, with sampling per_perturbation")
-    cells_per_epoch: int = Field(100_000, gt=0, description="length of an epoch with sampling per_perturbation")
+    cells_per_epoch: int | None = Field(
+        None,
+        gt=0,
+        description="length of an epoch with sampling per_perturbation, without the share of controls; null: as many "
+        "as there are cells",
+    )
     control_share: float | None = Field(
         None,
         ge=0,
@@ -46,8 +51,10 @@ class TrainingConfig(OptimizerConfig):
     @classmethod
     def _leaves_labelled_cells(cls, share: float | None, info: Any) -> float | None:  # info: pydantic's ValidationInfo
         cells = info.data.get("cells_per_step")
-        if share is None or cells is None or info.data.get("sampling") != "per_perturbation":
+        if share is None or cells is None:
             return share
+        if info.data.get("sampling") != "per_perturbation":
+            raise ValueError("it needs training.sampling=per_perturbation; set that, or leave this out")
         if cells - round(cells * share) < 1:
             raise ValueError(
                 f"no perturbed cell is left in a step of {cells}; lower it, or raise training.cells_per_step"

@@ -63,9 +63,10 @@ def train_run(config: RunConfig, resume: bool = False, overwrite: bool = False) 
     run = joined(config.runs, config.name)
     with mirrored(run, resume, overwrite) if is_remote(run) else locked(Path(run), resume, overwrite) as place:
         start = prepare(place.folder, config, view, resume)
-        logger.info("%s", "\n".join([f"store: {store.summary()}", *view.lines]))
         place.deliver()
         state, loader = _build(config, view)
+        length = f"{config.training.epochs} epochs of {loader.plan.steps_per_epoch} steps"
+        logger.info("%s", "\n".join([f"store: {store.summary()}", *view.lines, f"training: {length}"]))
         if start is not None:
             checkpoint.restore(start, state)
         with tracking(place.folder, config, view) as tracker:
@@ -82,7 +83,7 @@ def _build(config: RunConfig, view: View) -> tuple[State, Loader]:
     if training.sampling == "per_perturbation":
         plan = BalancedPlan(
             view.perturbed, view.n_genes, training.cells_per_step, genes, training.seed, training.streams,
-            training.cells_per_perturbation, training.cells_per_epoch, training.control_share, window,
+            training.cells_per_perturbation, training.cells_per_epoch or view.n_cells, training.control_share, window,
         )  # fmt: skip
     else:
         plan = ShuffledPlan(
@@ -165,9 +166,14 @@ def _check_labels(config: RunConfig, view: View) -> None:
     """Refuse a device that is not there, and what needs perturbed or control cells where there are none."""
     if config.training.device == "cuda" and not torch.cuda.is_available():
         raise RunError("training.device=cuda: PyTorch finds no CUDA device here; set training.device=cpu")
+    if config.expression.transform == "clr" and view.state != "counts":
+        raise RunError(
+            f"{config.store}: its values are {view.state}, and expression.transform=clr is for counts; ingest the "
+            "counts (--layer or --raw may hold them), or set another transform"
+        )
     perturbed, share = view.perturbed, config.training.control_share
     if share is not None and config.training.sampling == "per_perturbation":
-        missing = "perturbed gene of the panel" if (perturbed < 0).all() else "control"
+        missing = "perturbed" if (perturbed < 0).all() else "control"
         if (perturbed < 0).all() or (share > 0 and not (perturbed == CONTROL).any()):
             raise RunError(
                 f"{config.store}: no {missing} cells, and training.control_share={share} draws from them; set it to "

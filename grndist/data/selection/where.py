@@ -40,9 +40,17 @@ def holds(
         raise error(f"{place}: {setting} {where!r}: {problem}; {columns} (write text in quotes)") from None
     except EVALUATION_ERRORS as problem:
         raise error(
-            f"{place}: {setting} {where!r} cannot be evaluated ({problem}); {columns}; an example: 'n_genes > 200'"
+            f"{place}: {setting} {where!r} cannot be evaluated ({problem}); {columns}; an example: {_example(obs)}"
         ) from None
     known = result.dropna().infer_objects() if isinstance(result, pd.Series) else None
     if known is None or not pd.api.types.is_bool_dtype(known) or len(result) != len(obs):
-        raise error(f"{place}: {setting} {where!r} is not true or false for each cell; compare, e.g. 'n_genes > 200'")
+        raise error(f"{place}: {setting} {where!r} is not true or false for each cell; compare, e.g. {_example(obs)}")
     return result.isin([True]).to_numpy()
+
+
+def _example(obs: pd.DataFrame) -> str:
+    """A comparison that could be meant."""
+    numbers = [name for name in obs.columns if pd.api.types.is_numeric_dtype(obs[name])]
+    if numbers:
+        return repr(f"{numbers[0]} > 0")
+    return repr(f'{obs.columns[0]} == "x"') if len(obs.columns) else "none, without columns"

@@ -59,6 +59,8 @@ def described(where: str | Path) -> tuple[Storage, dict[str, int], dict[str, Any
             f"{storage.url}: store format version {version}, but this grndist reads version {FORMAT_VERSION}; "
             "ingest the source again, or use the grndist that wrote it"
         )
+    if "seal" not in about:
+        raise StoreError(f"{storage.url}: written by an early version of grndist; ingest the source again")
     manifest = about.pop("manifest", None)
     whole = isinstance(manifest, pd.DataFrame) and {"key", "bytes", "sha256", "index"} <= set(manifest.columns)
     if not whole or digest_of(manifest) != about.get("digest"):
@@ -69,12 +71,16 @@ def described(where: str | Path) -> tuple[Storage, dict[str, int], dict[str, Any
 
 
 def _no_store(url: str, sizes: dict[str, int]) -> str:
+    if Path(url).is_file():
+        return f"{url} is a file, not a store; make a store of it with `grndist ingest {url} NAME.zarr`"
     if not sizes and _ingest_of(url).is_dir():
         return f"{url}: its ingest was begun and not finished; run the same `grndist ingest` again, and it goes on"
     if not sizes:
         return f"{url}: no such store; make one with `grndist ingest SOURCE {url}`"
     if any(key.startswith(("X/", "obs/")) for key in sizes):
-        return f"{url} has no {ABOUT}: an AnnData, or an unfinished ingest; bring it into a store with `grndist ingest`"
+        return (
+            f"{url} has no {COMMITTED}: an AnnData, or an unfinished ingest; make a store of it with `grndist ingest`"
+        )
     return f"{url} is not a grndist store (it has no {ABOUT}); make one with `grndist ingest`"
 
 

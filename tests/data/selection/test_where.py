@@ -27,7 +27,7 @@ def test_it_is_evaluated_for_each_cell(where: str, wanted: list[bool]):
         ("deep > 50", r"s.zarr: cells.where 'deep > 50': .*'deep' is not defined; its columns are 'depth', 'batch'"),
         ("depth >", "cannot be evaluated"),
         ("batch > 3", "cannot be evaluated"),
-        ("depth", "is not true or false for each cell; compare, e.g. 'n_genes > 200'"),
+        ("depth", "is not true or false for each cell; compare, e.g. 'depth > 0'"),
         ("3 > 2", "is not true or false for each cell"),
         ("@pd.io", "cannot be evaluated|is not defined"),
         ("depth.mean() > 3", "is not true or false for each cell"),

@@ -1,6 +1,8 @@
 """The same four cells and three genes in every kind of file."""
 
+import atexit
 import gzip
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -113,8 +115,9 @@ def h5_10x(folder: Path, legacy: bool = False, values=VALUES, types=("Gene Expre
 
 
 def opened(path: Path, options: SourceOptions | None = None) -> Source:
-    work = tempfile.mkdtemp(dir=path.parent, prefix="work-")
-    return open_source(path, options or SourceOptions(), Path(work))
+    work = Path(tempfile.mkdtemp(prefix="grndist-test-"))
+    atexit.register(shutil.rmtree, work, ignore_errors=True)  # rows are read from it as long as a test likes
+    return open_source(path, options or SourceOptions(), work)
 
 
 def whole(source: Source) -> sparse.csr_matrix:

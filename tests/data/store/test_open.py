@@ -335,7 +335,7 @@ def test_a_store_whose_ingest_is_not_finished_says_so(tmp_path: Path):
 
 def test_an_anndata_and_an_unfinished_store_are_refused(store_path: Path):
     shutil.rmtree(store_path / "uns")
-    with pytest.raises(StoreError, match="has no uns/grndist: an AnnData, or an unfinished ingest"):
+    with pytest.raises(StoreError, match=r"has no uns/grndist/zarr\.json: an AnnData, or an unfinished ingest"):
         open_store(store_path)
 
 
