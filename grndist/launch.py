@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import dask
 
-from grndist.data.ingest.schedule import Run, Task, available_cpus, delayed, threads
+from grndist.data.ingest.schedule import Run, Task, delayed, threads
 from grndist.errors import UserError
+from grndist.machine import available_cpus
 
 SECONDS_TO_ANSWER = 20
 

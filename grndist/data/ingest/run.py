@@ -17,7 +17,7 @@ from grndist.data.ingest.job import Places, check_space, identity, places_for, v
 from grndist.data.ingest.parts import Part
 from grndist.data.ingest.prepare import IngestConfig, Intake, contents_of, intake_of, parts_of
 from grndist.data.ingest.report import IngestReport, report_of
-from grndist.data.ingest.schedule import Run, available_cpus, threads
+from grndist.data.ingest.schedule import Run, threads
 from grndist.data.ingest.spill import NotCountsError
 from grndist.data.ingest.states import check_counts, decide_state
 from grndist.data.selection.split import split_cells
@@ -25,6 +25,7 @@ from grndist.data.sources import Source, SourceError, check_within_reach, open_s
 from grndist.data.store import FORMAT_VERSION, State, digest_of, manifest_of
 from grndist.errors import UserError
 from grndist.files import put_in_place, refuse_existing, remove, write_whole
+from grndist.machine import available_cpus
 from grndist.storage import is_remote
 
 __all__ = ["IngestConfig", "IngestReport", "ingest", "ingest_files"]

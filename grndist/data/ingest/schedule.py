@@ -4,7 +4,6 @@ A task is a call without arguments that leaves its result in a file and can be p
 failure, so it does not matter where it runs as long as the files are visible there.
 """
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -33,8 +32,3 @@ def threads(number: int) -> Run:
 def delayed(tasks: Sequence[Task]) -> list:
     """The tasks for Dask, each under a name of its own (never hashed: tasks are run for their effect)."""
     return [dask.delayed(task, pure=False, traverse=False)() for task in tasks]
-
-
-def available_cpus() -> int:
-    """CPUs that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
