@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch: threads cost more than they save on tiny tensors
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -51,11 +52,18 @@ def genes(n_genes: int) -> pd.DataFrame:
     return pd.DataFrame(index=[f"g{i}" for i in range(n_genes)])
 
 
-@pytest.fixture
-def store_path(tmp_path: Path) -> Path:
+@pytest.fixture(scope="session")
+def pristine_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small store to copy."""
     counts, obs = small_counts()
-    write_store(tmp_path / "small.zarr", counts, obs, genes(12), "counts", {"name": "made here"})
-    return tmp_path / "small.zarr"
+    path = tmp_path_factory.mktemp("pristine") / "small.zarr"
+    write_store(path, counts, obs, genes(12), "counts", {"name": "made here"})
+    return path
+
+
+@pytest.fixture
+def store_path(pristine_store: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(pristine_store, tmp_path / "small.zarr"))
 
 
 @pytest.fixture
