@@ -22,10 +22,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("profile", ["train", "archive"])
-def test_ingest_verify_train_resume_infer_and_evaluate(here: Path, bucket: str, profile: str):
+def test_ingest_verify_train_resume_infer_and_evaluate(here: Path, bucket: str):
     store, runs = f"{bucket}/deep/er/small.zarr", f"{bucket}/runs"
-    done(f"ingest small.h5ad {store} --profile {profile}")
+    done(f"ingest small.h5ad {store}")
     assert "files are as they were written" in done(f"store verify {store}")
     assert store in done(f"store info {store}")
     assert len(done(f"store head {store} -n 3").splitlines()) == 4

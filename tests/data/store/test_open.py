@@ -109,16 +109,23 @@ def test_the_digest_follows_the_data_and_nothing_else(tmp_path: Path):
     assert len(set(digest.values())) == 3
 
 
+@pytest.fixture(scope="session")
+def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds a store of each profile once it was needed."""
+    return tmp_path_factory.mktemp("profiles")
+
+
 @pytest.fixture(params=["train", "archive"])
-def sharded(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def sharded(request: pytest.FixtureRequest, pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A store of many small shards, of either profile."""
     monkeypatch.setattr(build, "CHUNK", 64)
     monkeypatch.setattr(build, "SHARD", 512)
     monkeypatch.setattr(build, "ROWS_PER_CHUNK", 8)
     monkeypatch.setattr(build, "DENSE_SHARD", 1024)
-    counts, obs = small_counts()
-    write_store(tmp_path / "s.zarr", counts, obs, genes(12), "counts", {}, profile=request.param)
-    return tmp_path / "s.zarr"
+    if not (pristine / request.param).exists():
+        counts, obs = small_counts()
+        write_store(pristine / request.param, counts, obs, genes(12), "counts", {}, profile=request.param)
+    return Path(shutil.copytree(pristine / request.param, tmp_path / "s.zarr"))
 
 
 def test_any_cells_of_either_profile_can_be_read(sharded: Path):
