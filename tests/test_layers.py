@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parent.parent / "grndist"
 # Units of one inner tuple never import each other, except the foundation; each may import what stands before it.
 LAYERS = [
     ("errors", "config", "seeds", "genes", "files", "storage", "progress", "machine"),
-    ("networks", "objectives", "optim"),
+    ("networks", "objectives", "effects", "optim"),
     ("data", "plots"),
     ("models",),
     ("training",),
@@ -26,9 +26,11 @@ INSIDE_DATA = [
     ("sources", "simulate", "simulation_file"),
     ("store",),
     ("view",),
-    ("normalise",),
+    ("normalise", "perturbations"),
     ("selection",),
     ("ingest", "stream"),
+    ("moments",),
+    ("facts",),
 ]
 ORDER_INSIDE_DATA = {unit: level for level, units in enumerate(INSIDE_DATA) for unit in units}
 EXECUTED_BY_MLFLOW = PACKAGE / "tracking" / "logged_network.py"  # a logged model's code: runs outside the package
