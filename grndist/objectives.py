@@ -1,5 +1,6 @@
 """Loss terms: pure functions of tensors. Element-wise unless they say otherwise."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -27,8 +28,36 @@ def gaussian_kl(mean: Float[Tensor, "*shape"], log_var: Float[Tensor, "*shape"])
     return -0.5 * (1 + log_var - mean.square() - log_var.exp())
 
 
+@dataclass(frozen=True)
+class Groups:
+    """Which cells the interventional loss compares. Rows of sums over them: a perturbed gene each, others, left out."""
+
+    row: Int64[Tensor, " cells"]  # of every cell
+    column: Int64[Tensor, " labels"]  # in the gene subset, of the perturbed genes that have a row
+    n_perturbed: int  # perturbed genes of the batch, in the subset or not
+
+    @property
+    def n_rows(self) -> int:
+        """Perturbed genes of the subset, and two more."""
+        return len(self.column) + 2
+
+    @classmethod
+    def of(cls, perturbed: Int64[Tensor, " cells"], genes: Int64[Tensor, " genes"]) -> "Groups":
+        """The groups of a batch whose gene subset (ascending panel columns) is `genes`.
+
+        Controls and cells whose perturbed gene is outside the subset are others; UNMAPPED cells are left out.
+        """
+        labels = perturbed[perturbed >= 0].unique()
+        inside = labels[torch.isin(labels, genes)]
+        row = torch.where(perturbed == UNMAPPED, len(inside) + 1, len(inside))
+        if len(inside):
+            place = torch.searchsorted(inside, perturbed).clamp_max(len(inside) - 1)
+            row = torch.where(inside[place] == perturbed, place, row)
+        return cls(row, torch.searchsorted(genes, inside), len(labels))
+
+
 def interventional_penalty(
-    attention: Float[Tensor, "targets regulators"],
+    attention: Float[Tensor, "genes genes"],
     error: Float[Tensor, "cells genes"],
     perturbed: Int64[Tensor, " cells"],
     genes: Int64[Tensor, " genes"],
@@ -54,20 +83,29 @@ def interventional_penalty(
         ratio: which way round the errors are divided (the paper prints m2 / m1).
         min_cells: smallest group that is compared.
     """
-    labels = perturbed[perturbed >= 0].unique()
-    if len(labels) == 0:
+    groups = Groups.of(perturbed, genes)
+    sums = error.new_zeros(groups.n_rows, len(genes)).index_add(0, groups.row, error)
+    return penalty_of_sums(attention, sums, groups, loss, ratio, min_cells)
+
+
+def penalty_of_sums(
+    attention: Float[Tensor, "genes genes"],
+    sums: Float[Tensor, "rows genes"],
+    groups: Groups,
+    loss: Literal["huber", "squared"],
+    ratio: Literal["printed", "inverted"],
+    min_cells: int,
+) -> Float[Tensor, ""]:
+    """`interventional_penalty`, given the sums of the errors over the cells of every group."""
+    if len(groups.column) == 0:
         return attention.new_zeros(())
-    column = torch.searchsorted(genes, labels).clamp_max(len(genes) - 1)
-    with_s = perturbed == labels[:, None]  # [labels, cells]
-    others = ~with_s & (perturbed != UNMAPPED)
-    usable = (genes[column] == labels) & (with_s.sum(1) >= min_cells) & (others.sum(1) >= min_cells)
-    m1, m2 = _group_means(with_s[usable], error), _group_means(others[usable], error)
+    counts = torch.bincount(groups.row, minlength=groups.n_rows)[:, None]
+    n_with, n_others = counts[:-2], counts[:-1].sum() - counts[:-2]
+    m1 = sums[:-2] / n_with  # [labels, targets]
+    m2 = (sums[:-1].sum(0) - sums[:-2]) / n_others.clamp_min(1)
     top, bottom = (m2, m1) if ratio == "printed" else (m1, m2)
     wanted = torch.sigmoid((top + TINY) / (bottom + TINY) - 1)
-    difference = attention[:, column[usable]].T - wanted  # [labels, targets]
+    difference = attention[:, groups.column].T - wanted
     penalty = huber(difference, 1.0) if loss == "huber" else difference.square()
-    return penalty.mean(1).sum() / len(labels)
-
-
-def _group_means(member: Bool[Tensor, "labels cells"], error: Float[Tensor, "cells genes"]) -> Tensor:
-    return member.to(error) @ error / member.sum(1, keepdim=True)
+    usable = (n_with >= min_cells) & (n_others >= min_cells)
+    return (penalty * usable).mean(1).sum() / groups.n_perturbed

@@ -48,11 +48,11 @@ def chain(cells: int, genes: int) -> dict[str, tuple[float, float, float]]:
             "simulate": cost(folder, "simulate", "s.h5ad", "--cells", cells, "--genes", genes),
             "ingest": cost(folder, "ingest", "s.h5ad", "s.zarr"),
         }
-        for preset in ("catran", "dazzle"):
+        for model, preset in (("catran", "paper"), ("dazzle", "dazzle")):
             Path(folder, f"{preset}.yaml").write_text(
                 f"preset: {preset}\nstore: s.zarr\ntraining: {{epochs: 1, threads: 1}}\ntracking: {{kind: none}}\n"
             )
-            result[f"train_{preset}"] = cost(folder, "train", f"{preset}.yaml")
+            result[f"train_{model}"] = cost(folder, "train", f"{preset}.yaml")
         result["infer"] = cost(folder, "infer", "runs/dazzle", "--all")
         scored = ("runs/dazzle/edges.parquet", "--reference", "s.network.tsv", "--store", "s.zarr")
         result["evaluate"] = cost(folder, "evaluate", *scored)

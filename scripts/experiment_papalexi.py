@@ -1,6 +1,6 @@
 """CaTran with interventions on Papalexi et al. 2021: where do IFNGR2 -> STAT1 and JAK2 -> STAT1 rank?
 
-python scripts/experiment_papalexi.py [--data-dir ../shared/data] [--preset catran] [--seeds 0 1 2]
+python scripts/experiment_papalexi.py [--data-dir ../shared/data] [--preset paper] [--seeds 0 1 2]
 
 Ranks are among all (perturbed measured gene, other gene) pairs, 1 the best; the mean difference stands beside them.
 """
@@ -28,7 +28,7 @@ PAIRS = [("IFNGR2", "STAT1"), ("JAK2", "STAT1")]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-dir", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
-    parser.add_argument("--preset", default="catran")
+    parser.add_argument("--preset", default="paper")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("overrides", nargs="*", help="e.g. training.epochs=5")
     args = parser.parse_args()

@@ -1,12 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import Tensor
 
 from grndist.data.stream.batch import Batch
-from grndist.models.catran import CaTran, CaTranConfig, corrupt
+from grndist.models.catran import CaTran, CaTranConfig
+from grndist.models.catran.corruption import corrupt
 from grndist.objectives import huber, interventional_penalty
 from tests.models.batches import batch_of
 
@@ -66,10 +65,11 @@ def predicted_by_hand(model: CaTran, x: np.ndarray, genes: np.ndarray) -> np.nda
     return linear(linear(h, "output.0"), "last")[:, :, 0]
 
 
-def test_the_prediction_is_the_papers():
-    model = CaTran(CaTranConfig(embedding=4, **LARGE), 9, seed=2).double().train()
+@pytest.mark.parametrize("form", ["fast", "plain"])
+def test_the_prediction_is_the_papers(form: str):
+    model = CaTran(CaTranConfig(embedding=4, form=form, **LARGE), 9, seed=2).double().train()
     batch = batch_of(n_cells=20, genes=[0, 2, 3, 7, 8], dtype=torch.float64)
-    attention = model.scores(model.embedding[batch.genes]).softmax(1)
+    attention = model.attention(batch.genes)
     ours = model.predict(batch.expression, batch.genes, attention).detach().numpy()
     assert np.allclose(ours, predicted_by_hand(model, batch.expression.numpy(), batch.genes.numpy()), atol=1e-12)
 
@@ -78,8 +78,8 @@ def test_the_loss_terms_are_weighted_means_over_hidden_and_visible_entries():
     config = CaTranConfig(embedding=4, interventional_weight=2.0, interventional_loss="squared", **LARGE)
     model = CaTran(config, 9, seed=2).double().train()
     batch = batch_of(n_cells=20, genes=[0, 2, 3, 7, 8], dtype=torch.float64)
-    hidden, corrupted = corrupt(batch, 0.8)
-    attention = model.scores(model.embedding[batch.genes]).softmax(1)
+    hidden, corrupted = corrupt(batch, 0.8, "permute")
+    attention = model.attention(batch.genes)
     error = huber(model.predict(corrupted, batch.genes, attention) - batch.expression, 1.0)
     terms = model(batch)
     assert torch.allclose(terms["hidden"], 0.7 * error[hidden].mean())
@@ -99,37 +99,6 @@ def test_the_gradient_of_the_scores_can_be_stopped():
     assert (grads[False] == 0).all()
 
 
-@settings(max_examples=40, deadline=None)
-@given(
-    share=st.floats(0.05, 0.95), counts=st.lists(st.integers(1, 9), min_size=1, max_size=3), n_genes=st.integers(2, 12)
-)
-def test_exactly_the_given_share_is_hidden_and_values_are_permuted_within_a_stream(
-    share: float, counts: list[int], n_genes: int
-):
-    batch = batch_of(sum(counts), list(range(n_genes)), counts=counts)
-    hidden, corrupted = corrupt(batch, share)
-    assert (hidden.sum(1) == int(share * n_genes)).all()
-    assert torch.equal(corrupted[~hidden], batch.expression[~hidden])
-    first = 0
-    for size in counts:
-        rows = slice(first, first + size)
-        before, after = batch.expression[rows][hidden[rows]], corrupted[rows][hidden[rows]]
-        assert torch.equal(before.sort().values, after.sort().values)
-        first += size
-
-
-def test_hidden_values_cross_cells_and_genes():
-    batch = batch_of(200, list(range(10)))
-    hidden, corrupted = corrupt(batch, 0.8)
-    same = (corrupted == batch.expression)[hidden & batch.is_nonzero].float().mean()
-    assert same < 0.2
-
-
-def test_every_gene_is_hidden_equally_often():
-    hidden, _ = corrupt(batch_of(4000, list(range(10))), 0.8)
-    assert torch.allclose(hidden.float().mean(0), torch.full((10,), 0.8), atol=0.03)
-
-
 def full_attention(model: CaTran) -> Tensor:
     with torch.no_grad():
         return model.scores(model.embedding).softmax(1)
@@ -141,6 +110,25 @@ def test_adjacency_is_the_transposed_softmax_attention(attention: str):
     wanted = full_attention(model).T.clone().fill_diagonal_(0)
     assert torch.allclose(model.adjacency(torch.arange(30)), wanted, atol=1e-7)
     assert torch.allclose(model.adjacency(torch.tensor([7, 3])), wanted[[7, 3]], atol=1e-7)
+
+
+def test_attention_below_the_threshold_is_zero_in_training_and_extraction():
+    soft = CaTran(CaTranConfig(embedding=3, **LARGE), 30)
+    hard = CaTran(CaTranConfig(embedding=3, attention_threshold=0.8, **LARGE), 30)
+    every = torch.arange(30)
+    wanted = soft.attention(every)
+    wanted = torch.where(wanted < 0.8 / 30, 0, wanted)
+    assert 0.1 < (wanted == 0).float().mean() < 0.9
+    assert torch.allclose(hard.attention(every), wanted, atol=1e-7)
+    assert torch.allclose(hard.adjacency(every), wanted.T.clone().fill_diagonal_(0), atol=1e-7)
+
+
+def test_sigmoid_attention_is_cut_at_its_own_mean():
+    model = CaTran(CaTranConfig(embedding=3, attention="sigmoid", attention_threshold=1.0, **LARGE), 30)
+    weights = model.scores(model.embedding).sigmoid()
+    kept = weights >= weights.mean(1, keepdim=True)
+    assert torch.equal(model.attention(torch.arange(30)), weights * kept)
+    assert not kept.all()
 
 
 def test_undirected_edges_are_the_larger_direction_each_pair_once():

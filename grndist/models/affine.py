@@ -1,0 +1,77 @@
+"""Affine fields: activations that are affine in expression, kept as numbers of genes and channels instead of cells.
+
+Up to its one non-linearity, every layer of CaTran maps h[c, g, k] = level[g, k] + y[c, g] slope[k] to the same form.
+y is expression, its mean over the cells taken off (the level absorbs it), mixed over genes: y = x' mixing^T. So the
+mean and the variance of every channel over cells and genes follow from level, slope and the covariance of x', which
+needs no gradient.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Of one batch of expression, over its cells."""
+
+    n_cells: int
+    mean: Float[Tensor, " genes"]
+    covariance: Float[Tensor, "genes genes"]  # divided by the number of cells
+
+    @classmethod
+    def of(cls, x: Float[Tensor, "cells genes"]) -> tuple["Moments", Float[Tensor, "cells genes"]]:
+        """The moments, and `x` without its mean: raw counts in float32 need the centred form."""
+        mean = x.mean(0)
+        centred = x - mean
+        return cls(len(x), mean, centred.T @ centred / len(x)), centred
+
+
+@dataclass(frozen=True)
+class AffineField:
+    """h[c, g, k] = level[g, k] + y[c, g] slope[k], where y has mean 0 over the cells."""
+
+    level: Float[Tensor, "genes d"]
+    slope: Float[Tensor, " d"]
+    variance: Float[Tensor, ""]  # of y over the cells, mean over the genes
+    n_cells: int
+
+    def linear(self, layer: nn.Linear) -> "AffineField":
+        """The field after h W^T + b."""
+        return replace(self, level=layer(self.level), slope=layer.weight @ self.slope)
+
+    def mixed(
+        self, attention: Float[Tensor, "genes genes"], scale: Float[Tensor, ""], variance: Float[Tensor, ""]
+    ) -> "AffineField":
+        """The field after h[c, t] = sum_s attention[t, s] h[c, s].
+
+        `variance` is that of the new y, which is the old one mixed with attention / scale.
+        """
+        return replace(self, level=attention @ self.level, slope=self.slope * scale, variance=variance)
+
+    def normalised(self, norm: nn.BatchNorm1d) -> "AffineField":
+        """The field after BatchNorm over the channels, statistics pooled over cells and genes.
+
+        As nn.BatchNorm1d: in training by the batch's own statistics, which also move the running ones; else by those.
+        """
+        mean, variance = self._statistics(norm)
+        scale = norm.weight * torch.rsqrt(variance + norm.eps)
+        return replace(self, level=(self.level - mean) * scale + norm.bias, slope=self.slope * scale)
+
+    def _statistics(self, norm: nn.BatchNorm1d) -> tuple[Float[Tensor, " d"], Float[Tensor, " d"]]:
+        if not norm.training:
+            return norm.get_buffer("running_mean"), norm.get_buffer("running_var")
+        mean = self.level.mean(0)
+        variance = (self.level - mean).square().mean(0) + self.slope.square() * self.variance
+        _update(norm, mean.detach(), variance.detach(), self.n_cells * len(self.level))
+        return mean, variance
+
+
+def _update(norm: nn.BatchNorm1d, mean: Float[Tensor, " d"], variance: Float[Tensor, " d"], n: int) -> None:
+    unbiased = variance * (n / max(n - 1, 1))
+    with torch.no_grad():
+        norm.get_buffer("num_batches_tracked").add_(1)
+        norm.get_buffer("running_mean").lerp_(mean, norm.momentum or 0.0)
+        norm.get_buffer("running_var").lerp_(unbiased, norm.momentum or 0.0)

@@ -1,0 +1,110 @@
+"""CaTran by algebra: affine fields up to the activation, one fused head after it, fused losses.
+
+No tensor of cells x genes x d is made, and none of cells x genes for all but the last aggregation.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, cast
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from grndist.data.stream.batch import Batch
+from grndist.models.affine import AffineField, Moments
+from grndist.models.catran.config import CaTranConfig
+from grndist.models.catran.error_sums import error_sums
+from grndist.models.layers import linears
+from grndist.models.silu_head import silu_head
+from grndist.objectives import Groups, penalty_of_sums
+
+if TYPE_CHECKING:
+    from grndist.models.catran.model import CaTran
+
+
+def predict(
+    model: "CaTran",
+    x: Float[Tensor, "cells genes"],
+    embedding: Float[Tensor, "genes d"],
+    attention: Float[Tensor, "genes genes"],
+) -> Float[Tensor, "cells genes"]:
+    """Restored expression of the gene subset."""
+    with torch.autocast(x.device.type, enabled=False):  # small next to the one product below, and sums must be exact
+        moments, centred = Moments.of(x)
+        field, mixing = affine_part(model, moments, embedding, attention)
+        weight, bias = output(model)
+    y = (centred @ mixing.T).to(field.level)
+    return silu_head(y, field.level, field.slope, weight, bias)
+
+
+def affine_part(
+    model: "CaTran",
+    moments: Moments,
+    embedding: Float[Tensor, "genes d"],
+    attention: Float[Tensor, "genes genes"],
+) -> tuple[AffineField, Float[Tensor, "genes genes"]]:
+    """The field before the activation, and the matrix that mixes the genes of the centred expression into its y.
+
+    Every attention product is followed by a BatchNorm, which forgets its scale. Attention is divided by its mean row
+    sum here and the slope multiplied by it, lest powers of sigmoid attention overflow.
+    """
+    field = entered(model, moments, embedding)
+    norms = cast("Iterable[nn.BatchNorm1d]", model.input_norms)
+    for linear, norm in zip(linears(model.input_linears), norms, strict=True):
+        field = field.linear(linear).normalised(norm)
+    scale = attention.detach().sum(1).mean()
+    scaled = mixing = attention / scale
+    for number in range(model.config.aggregations):
+        mixing = scaled @ mixing if number else scaled
+        variance = (mixing @ moments.covariance * mixing).sum() / len(mixing)
+        field = field.mixed(attention, scale, variance).normalised(model.attention_norm)
+    return field.linear(model.middle).normalised(model.middle_norm), mixing
+
+
+def entered(model: "CaTran", moments: Moments, embedding: Float[Tensor, "genes d"]) -> AffineField:
+    """Expression joined to the embeddings."""
+    joined = model.config.expression_input == "concatenate"
+    level = nn.functional.pad(embedding, (1, 0)) if joined else embedding
+    slope = torch.ones_like(level[0])
+    slope[1 if joined else len(slope) :] = 0
+    level = level + moments.mean[:, None] * slope
+    return AffineField(level, slope, moments.covariance.diagonal().mean(), moments.n_cells)
+
+
+def output(model: "CaTran") -> tuple[Float[Tensor, " d"], Float[Tensor, ""]]:
+    """The Linear layers after the activation as one: weights and bias."""
+    weight: Tensor = model.last.weight
+    bias: Tensor = model.last.bias
+    for linear in linears(model.output):
+        weight, bias = weight @ linear.weight, bias + weight @ linear.bias
+    return weight[0], bias[0]
+
+
+def losses(
+    config: CaTranConfig,
+    predicted: Float[Tensor, "cells genes"],
+    batch: Batch,
+    hidden: Bool[Tensor, "cells genes"],
+    attention: Float[Tensor, "genes genes"],
+) -> dict[str, Tensor]:
+    """The weighted loss terms of one batch."""
+    groups = Groups.of(batch.perturbed, batch.genes)
+    delta = float("inf") if config.reconstruction_loss == "squared" else config.huber_delta
+    sums = error_sums(predicted, batch.expression, hidden, groups.row, groups.n_rows, delta)
+    half = 2.0 if config.reconstruction_loss == "squared" else 1.0  # Huber with no bound is half the square
+    n_hidden = int(config.hidden * hidden.shape[1]) * len(hidden)
+    terms = {
+        "hidden": half * config.hidden_weight * sums.hidden / max(n_hidden, 1),
+        "visible": half * config.visible_weight * sums.visible / (hidden.numel() - n_hidden),
+    }
+    if config.interventional_weight > 0:
+        by_group = half * (sums.by_group if config.interventional_gradient else sums.by_group.detach())
+        terms["interventional"] = config.interventional_weight * penalty_of_sums(
+            attention,
+            by_group,
+            groups,
+            config.interventional_loss,
+            config.interventional_ratio,
+            config.interventional_min_cells,
+        )
+    return terms
