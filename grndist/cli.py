@@ -55,6 +55,10 @@ def simulate(
     ] = 0.5,
     control_share: Annotated[float, typer.Option(help="share of control cells")] = 0.3,
     difficulty: Annotated[str, typer.Option(help="easy, realistic or hard")] = "realistic",
+    indirect_effects: Annotated[str, typer.Option(help="weak or strong: regulators in a cascade")] = "weak",
+    library_effects: Annotated[
+        float, typer.Option(help="sd of the log change of library size by each perturbed gene")
+    ] = 0.0,
     seed: Annotated[int, typer.Option(help="same seed, same file")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
@@ -67,7 +71,8 @@ def simulate(
     check_output(out, overwrite)
     settings = {
         "cells": cells, "genes": genes, "regulators": regulators, "perturbed_share": perturbed_share,
-        "decoy_share": decoy_share, "control_share": control_share, "difficulty": difficulty, "seed": seed,
+        "decoy_share": decoy_share, "control_share": control_share, "difficulty": difficulty,
+        "indirect_effects": indirect_effects, "library_effects": library_effects, "seed": seed,
     }  # fmt: skip
     simulation = run(validate(SimulationConfig, settings, "grndist simulate"))
     network = write_simulation(simulation, out, overwrite)
@@ -210,13 +215,16 @@ def infer(
     every: Annotated[
         bool, typer.Option("--all", help="every edge, which scoring against a large network needs")
     ] = False,
+    regulators: Annotated[Path | None, typer.Option(help="only these, of those of the run: a gene a line")] = None,
+    targets: Annotated[Path | None, typer.Option(help="only these: a text file, a gene a line")] = None,
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="parquet, tsv or csv; RUN/edges.parquet if not given")
     ] = None,
+    scores: Annotated[str | None, typer.Option(help="write every score too, as a Zarr group NAME.zarr")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write the network of a run as a sorted edge list."""
-    from grndist.inference import checkpoint_of_run, edges_of_run
+    from grndist.inference import GeneLists, checkpoint_of_run, described_scores, edges_of_run, refuse_scores
     from grndist.networks.io import table_ending, write_edges
     from grndist.runs import tracked
     from grndist.storage import delivered, joined, refuse_taken
@@ -227,13 +235,18 @@ def infer(
     with checkpoint_of_run(run):
         refuse_taken(path, overwrite)
     table_ending(Path(path))
+    if scores is not None:
+        refuse_scores(scores, overwrite)
     unsaid = k is None and threshold is None and not every
-    edges = edges_of_run(run, k, threshold, at_most=1000 if unsaid else None)
+    lists, whole = GeneLists(regulators, targets), None if scores is None else Path(scores)
+    edges = edges_of_run(run, k, threshold, 1000 if unsaid else None, lists, whole, overwrite)
     with delivered(path) as file, tracked(run) as tracker:
         write_edges(edges, file, overwrite)
         tracker.log_file(file, "edges")
     print(f"{path}: {len(edges)} edges, {'signed' if edges.signed else 'without signs'}, strongest:")
     print(edges.table.head(5).to_string(index=False, float_format="{:.6g}".format))
+    if whole is not None:
+        print(f"{scores}: {described_scores(whole)}")
     print(f"\nnext: grndist evaluate {path} --reference NETWORK.tsv")
 
 
@@ -270,6 +283,46 @@ def evaluate(
     if "run" in network.origin:
         with tracked(network.origin["run"]) as tracker:
             tracker.log_scores(scores.flat())
+
+
+@app.command()
+def embeddings(
+    run: Annotated[str, typer.Argument(help="a run directory, at a path or URL")],
+    out: Annotated[
+        str | None,
+        typer.Option("--out", "-o", help="parquet, tsv, csv, or h5ad (varm); RUN/embeddings.parquet if not given"),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the gene embeddings of a run as a table."""
+    from grndist.inference import checkpoint_of_run, embeddings_of_run, refuse_ending, write_embeddings
+    from grndist.storage import delivered, joined, refuse_taken
+
+    path = out or joined(run, "embeddings.parquet")
+    with checkpoint_of_run(run):
+        refuse_taken(path, overwrite)
+    refuse_ending(path)
+    found = embeddings_of_run(run)
+    with delivered(path) as file:
+        write_embeddings(found, file, overwrite)
+    shapes = ", ".join(f"{role} of width {values.shape[1]}" for role, values in found.by_role.items())
+    print(f"{path}: {len(found.genes)} genes, {shapes}")
+
+
+@app.command()
+def neighbours(
+    run: Annotated[str, typer.Argument(help="a run directory, at a path or URL")],
+    gene: Annotated[str, typer.Argument(help="a gene of the panel")],
+    number: Annotated[int, typer.Option("-n", min=1, help="how many genes")] = 10,
+    role: Annotated[
+        str | None, typer.Option("--as", help="regulator or target, where a model has an embedding of each")
+    ] = None,
+) -> None:
+    """The genes nearest to one by the cosine of their embeddings."""
+    from grndist.inference import embeddings_of_run, nearest
+
+    table = nearest(embeddings_of_run(run), gene, number, role)
+    print(table.to_string(index=False, float_format="{:.3f}".format))
 
 
 def entry() -> None:

@@ -54,7 +54,7 @@ def write_edges(edges: EdgeList, path: Path, overwrite: bool = False) -> None:
         if ending == PARQUET:
             _write_parquet(edges, aside)
         else:
-            _write_text(edges, aside, SEPARATORS[ending])
+            write_text(edges.table[COLUMNS], aside, SEPARATORS[ending])
 
 
 def _write_parquet(edges: EdgeList, path: Path) -> None:
@@ -67,11 +67,12 @@ def _write_parquet(edges: EdgeList, path: Path) -> None:
             writer.write_table(pa.Table.from_pandas(group[COLUMNS], schema=schema, preserve_index=False))
 
 
-def _write_text(edges: EdgeList, path: Path, separator: str) -> None:
-    # neither name nor time in the gzip header: the same edges give the same bytes
+def write_text(table: pd.DataFrame, path: Path, separator: str) -> None:
+    """Write a table as text, gzipped if `path` ends in .gz: the same table gives the same bytes."""
+    # neither name nor time in the gzip header
     gzipped = path.suffix.lower() == ".gz"
     with path.open("wb") as file, gzip.GzipFile("", "wb", 6, file, mtime=0) if gzipped else nullcontext(file) as sink:
-        edges.table[COLUMNS].to_csv(sink, sep=separator, index=False, mode="wb", lineterminator="\n")
+        table.to_csv(sink, sep=separator, index=False, mode="wb", lineterminator="\n")
 
 
 def read_edges(path: Path) -> EdgeList:

@@ -42,6 +42,7 @@ class Description:
     genes: list[str]  # the panel, in column order
     store_digest: str
     regulators: list[str] | None = None  # genes that may regulate; None: every gene
+    unmeasured: list[str] | None = None  # perturbed genes outside the panel: rows of the network after the panel's
     format_version: int = FORMAT_VERSION
 
 

@@ -1,0 +1,94 @@
+"""From a checkpoint to an edge list; all scores beside it, on request, from the same pass."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from grndist.inference.network import Block, GeneLists, InferenceError, Network, checkpoint_of_run, network_of
+from grndist.inference.scores import writing_scores
+from grndist.inference.strongest import strongest
+from grndist.networks.edges import EdgeList, edge_list
+from grndist.storage import absolute
+
+
+def edges_of_run(
+    where: str | Path,
+    k: int | None = None,
+    threshold: float | None = None,
+    at_most: int | None = None,
+    lists: GeneLists | None = None,
+    scores: Path | None = None,
+    overwrite: bool = False,
+) -> EdgeList:
+    """`edges_of_checkpoint` of the newest checkpoint of a run directory, at a path or URL."""
+    with checkpoint_of_run(where) as folder:
+        edges = edges_of_checkpoint(folder, k, threshold, at_most, lists, scores, overwrite)
+    return replace(edges, origin={**edges.origin, "run": absolute(where)})
+
+
+def edges_of_checkpoint(
+    folder: Path,
+    k: int | None = None,
+    threshold: float | None = None,
+    at_most: int | None = None,
+    lists: GeneLists | None = None,
+    scores: Path | None = None,
+    overwrite: bool = False,
+) -> EdgeList:
+    """The edges with the largest |weight|: exactly `k`, those of at least `threshold`, `at_most` so many, or all.
+
+    An edge of weight 0 is none. Edges tied with the last one are taken in panel order (regulator, then target).
+
+    Args:
+        folder: the checkpoint.
+        k: how many edges.
+        threshold: the smallest |weight|.
+        at_most: how many edges, if there are that many.
+        lists: the regulators and targets that are wanted.
+        scores: where to write every weight too, as a Zarr group (`scores.writing_scores`).
+        overwrite: replace what is at `scores`.
+
+    Raises:
+        InferenceError: more than there are is asked for, none reaches the threshold, or a list is wrong.
+        UserError: the scores cannot be written.
+        CheckpointError: the checkpoint is damaged.
+    """
+    network = network_of(folder, lists)
+    with _seen(network, scores, overwrite) as blocks:
+        edges = strongest(blocks, at_most if k is None else k, threshold or 0.0)
+        _check_number(folder, len(edges), k, threshold)
+    about = network.about
+    origin = {
+        "run": str(folder.absolute().parent.parent),
+        "checkpoint": folder.name,
+        "store_digest": about.store_digest,
+        "model": about.config["model"]["kind"],
+    }
+    regulators, targets = network.regulators[edges.regulators], network.targets[edges.targets]
+    return edge_list(regulators, targets, edges.weights, about.genes, network.model.signed, origin)
+
+
+@contextmanager
+def _seen(network: Network, scores: Path | None, overwrite: bool) -> Iterator[Iterator[Block]]:
+    """The blocks of a network, each written to `scores` before it is given out."""
+    if scores is None:
+        yield network.blocks()
+        return
+    with writing_scores(scores, network, overwrite) as write:
+
+        def written() -> Iterator[Block]:
+            for block in network.blocks():
+                write(block)
+                yield block
+
+        yield written()
+
+
+def _check_number(folder: Path, found: int, k: int | None, threshold: float | None) -> None:
+    if k is not None and found < k:
+        raise InferenceError(
+            f"{folder}: {k} edges were asked for but the network has only {found}; ask for -k {found} or --all"
+        )
+    if threshold is not None and found == 0:
+        raise InferenceError(f"{folder}: no edge has a |weight| of at least {threshold}; lower --threshold, or use -k")

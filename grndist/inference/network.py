@@ -1,0 +1,166 @@
+"""A trained network: the model of a checkpoint, and the genes that its rows and columns stand for."""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from pydantic import TypeAdapter, ValidationError
+
+from grndist import models
+from grndist.data.selection.gene_names import read_gene_list
+from grndist.errors import UserError
+from grndist.genes import some
+from grndist.progress import track
+from grndist.storage import is_remote, open_storage
+from grndist.training import checkpoint
+
+ROWS = 256  # regulators whose row is held at a time
+
+
+class InferenceError(UserError):
+    """What is asked of a network is not to be had."""
+
+
+@dataclass(frozen=True)
+class GeneLists:
+    """Text files that name, one gene a line, which regulators and targets are wanted; None: all."""
+
+    regulators: Path | None = None
+    targets: Path | None = None
+
+
+@dataclass(frozen=True)
+class Block:
+    """Rows of the adjacency."""
+
+    rows: slice  # their positions among the network's regulators
+    weights: Float[np.ndarray, "regulators targets"]
+
+
+@dataclass(frozen=True)
+class Network:
+    """A model and the part of its adjacency that is wanted, as ascending rows and columns of it."""
+
+    folder: Path  # of the checkpoint
+    about: checkpoint.Description
+    model: models.Model
+    rows: Int64[np.ndarray, " regulators"]
+    columns: Int64[np.ndarray, " targets"]
+
+    @property
+    def regulators(self) -> np.ndarray:
+        """Names of the rows, as objects."""
+        return np.array(row_names(self.about), dtype=object)[self.rows]
+
+    @property
+    def targets(self) -> np.ndarray:
+        """Names of the columns, as objects."""
+        return np.array(self.about.genes, dtype=object)[self.columns]
+
+    def blocks(self) -> Iterator[Block]:
+        """The adjacency, block by block in order of its rows.
+
+        Raises:
+            InferenceError: a weight is not finite.
+        """
+        starts = range(0, len(self.rows), ROWS)
+        whole = len(self.columns) == len(self.about.genes)
+        for start in track(starts, "infer", len(starts)):
+            rows = self.rows[start : start + ROWS]
+            weights = self.model.adjacency(torch.from_numpy(rows)).numpy()
+            self._refuse_not_finite(weights)
+            yield Block(slice(start, start + len(rows)), weights if whole else weights[:, self.columns])
+
+    def _refuse_not_finite(self, weights: Float[np.ndarray, "regulators targets"]) -> None:
+        if not np.isfinite(weights).all():
+            raise InferenceError(
+                f"{self.folder}: the network holds weights that are not finite, so training has diverged; "
+                "train again with a smaller training.learning_rate"
+            )
+
+
+@contextmanager
+def checkpoint_of_run(where: str | Path) -> Iterator[Path]:
+    """The newest checkpoint of a run directory; from a URL it is fetched, and lasts as long as the block.
+
+    Raises:
+        UserError: not a run directory, or no checkpoint yet.
+    """
+    storage = open_storage(where)
+    try:
+        storage.read("config.yaml")
+    except FileNotFoundError:
+        raise InferenceError(
+            f"{where} is not a run directory (it has no config.yaml); give one that `grndist train` made"
+        ) from None
+    if not is_remote(where):
+        yield checkpoint.latest(Path(where) / "checkpoints")
+        return
+    with tempfile.TemporaryDirectory(prefix="grndist-") as aside:
+        yield checkpoint.fetch_latest(storage, "checkpoints", Path(aside), checkpoint.NETWORK_FILES)
+
+
+def network_of(folder: Path, lists: GeneLists | None = None) -> Network:
+    """The network of a checkpoint, limited to the genes of `lists`.
+
+    Raises:
+        InferenceError: a list names a gene that is not in the network.
+        SelectionError: a list cannot be read, or is empty.
+        CheckpointError: the checkpoint is damaged.
+    """
+    about, lists = checkpoint.describe(folder), lists or GeneLists()
+    names = row_names(about)
+    may = names if about.regulators is None else about.regulators
+    rows = _positions(names, may)
+    if lists.regulators is not None:
+        wanted = _listed(lists.regulators, "--regulators", may, "regulators")
+        rows = _positions(names, wanted)
+    columns = np.arange(len(about.genes))
+    if lists.targets is not None:
+        columns = _positions(about.genes, _listed(lists.targets, "--targets", about.genes, "genes"))
+    return Network(folder, about, load_model(folder, about), rows, columns)
+
+
+def load_model(folder: Path, about: checkpoint.Description) -> models.Model:
+    """The model of a checkpoint, ready to be asked.
+
+    Raises:
+        InferenceError: its settings are not of this version.
+        CheckpointError: its weights are damaged.
+    """
+    try:
+        config = TypeAdapter(models.ModelConfig).validate_python(about.config["model"])
+    except ValidationError as error:
+        raise InferenceError(
+            f"{folder}: its settings are not of this version of grndist ({error.errors()[0]['msg']}); "
+            "train again, or use the version that wrote it"
+        ) from error
+    return models.load(config, len(about.genes), checkpoint.load_weights(folder))
+
+
+def row_names(about: checkpoint.Description) -> list[str]:
+    """The names of the adjacency's rows: the panel, then perturbed genes that were not measured."""
+    return about.genes + (about.unmeasured or [])
+
+
+def _positions(names: Sequence[str], wanted: Sequence[str]) -> Int64[np.ndarray, " genes"]:
+    """Where `wanted` are among `names`, ascending."""
+    chosen = set(wanted)
+    return np.array([position for position, name in enumerate(names) if name in chosen], dtype=np.int64)
+
+
+def _listed(file: Path, option: str, known: Sequence[str], what: str) -> list[str]:
+    wanted, there = read_gene_list(file, option), set(known)
+    unknown = [name for name in wanted if name not in there]
+    if unknown:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        raise InferenceError(
+            f"{file}, line {lines.index(unknown[0]) + 1}: {unknown[0]!r} is not one of the run's {len(known):,} {what} "
+            f"({some(known)}); {len(unknown):,} of the file's {len(wanted):,} names are not; correct or delete them"
+        )
+    return wanted
