@@ -1,5 +1,6 @@
 """The gene panel: names and columns of the expression matrix, and which genes may regulate."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,6 +10,7 @@ from jaxtyping import Bool, Int64
 
 NON_TARGETING = "non-targeting"  # the label of control cells, in every store
 CONTROL = -1  # "perturbed gene" of a control cell
+LABEL_SEPARATORS = re.compile(r"[+,|;]")  # between the genes of a combined label
 UNMAPPED = -2  # ... of a cell whose label is not one gene of the panel: neither control nor perturbation of a gene
 
 
@@ -41,6 +43,11 @@ class GenePanel:
         if self.is_regulator is None:
             return None
         return [name for name, regulates in zip(self.names, self.is_regulator, strict=True) if regulates]
+
+
+def parts_of_label(label: str) -> list[str]:
+    """What a perturbation label names: one gene, or several of a combined label like "A+B"."""
+    return [part.strip() for part in LABEL_SEPARATORS.split(label)]
 
 
 def some(names: Sequence[str], count: int = 3) -> str:

@@ -1,5 +1,6 @@
 """Parameter groups, their optimisers and when each of them is stepped. Lion itself comes from lion-pytorch."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -24,6 +25,10 @@ class OptimizerConfig(Config):
     )
     network_epochs: int = Field(1, gt=0, description="K1")
     adjacency_epochs: int = Field(1, gt=0, description="K2")
+    rate_over_time: Literal["constant", "one_cycle"] = Field(
+        "constant", description="one_cycle: up by a cosine to learning_rate, then down to nearly nothing at the end"
+    )
+    warmup: float = Field(0.1, gt=0, lt=1, description="share of the steps in which a one_cycle rate goes up")
     halve_at_steps: tuple[int, ...] = Field((), description="steps at which the learning rate is halved")
     halve_groups: Literal["all", "networks"] = "all"
 
@@ -31,8 +36,10 @@ class OptimizerConfig(Config):
 class Optimizers:
     """One optimiser a group. What is trained at which rate is a function of (epoch, step), not of state."""
 
-    def __init__(self, config: OptimizerConfig, groups: Mapping[str, list[nn.Parameter]]):
+    def __init__(self, config: OptimizerConfig, groups: Mapping[str, list[nn.Parameter]], steps: int = 0):
+        """Args: see the classes; `steps` is the length of the whole training, which a one_cycle rate is spread over."""
         self.config = config
+        self.steps = steps
         self.groups = groups
         self.optimizers = {name: _optimizer(config, parameters) for name, parameters in groups.items()}
 
@@ -70,8 +77,22 @@ class Optimizers:
         rate = config.learning_rate
         if name == "adjacency" and config.adjacency_learning_rate is not None:
             rate = config.adjacency_learning_rate
+        if config.rate_over_time == "one_cycle":
+            rate *= one_cycle(step, self.steps, config.warmup)
         halved = config.halve_groups in {"all", name}
         return rate * 0.5 ** (sum(step >= at for at in config.halve_at_steps) if halved else 0)
+
+
+def one_cycle(step: int, steps: int, warmup: float) -> float:
+    """Share of the peak rate at a step of `steps`: from 1/25 up to 1, then down to 1/250,000, both along a cosine.
+
+    The schedule of Smith and Topin (2018) as PyTorch's OneCycleLR has it, but a function of the step.
+    """
+    peak, last = max(warmup * steps - 1, 0.0), max(steps - 1, 1)
+    start, end, done = 1 / 25, 1.0, step / peak if peak > 0 else 1.0
+    if step > peak:
+        start, end, done = 1.0, 1 / 25e4, (step - peak) / max(last - peak, 1e-9)
+    return end + (start - end) * (1 + math.cos(math.pi * min(done, 1.0))) / 2
 
 
 def _optimizer(config: OptimizerConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:

@@ -68,8 +68,9 @@ def test_every_preset_is_valid_and_explicit_ones_repeat_the_papers_defaults(tmp_
     (tmp_path / "a.yaml").write_text(f"preset: {preset}\nstore: s.zarr\n")
     config = load(tmp_path / "a.yaml")
     assert config.preset == preset
-    if preset in ("catran", "grn_vae"):
-        (tmp_path / "b.yaml").write_text(f"model: {{kind: {preset}}}\nstore: s.zarr\n")
+    kind = {"paper": "catran", "grn_vae": "grn_vae"}.get(preset)
+    if kind:
+        (tmp_path / "b.yaml").write_text(f"model: {{kind: {kind}}}\nstore: s.zarr\n")
         plain = load(tmp_path / "b.yaml")
         assert (config.model, config.expression, config.training) == (plain.model, plain.expression, plain.training)
 
@@ -87,8 +88,8 @@ def test_overrides_win_over_the_file_over_the_preset_over_the_paper(tmp_path: Pa
         (["training.stepz=5"], "training.stepz: unknown key"),
         (["training.epochs=0"], "training.epochs: Input should be greater than 0"),
         (["model.hidden=1.5"], "model.hidden: Input should be less than 1"),
-        (["model.kind=gpt"], "model.kind is 'gpt'; set it to one of catran, grn_vae"),
-        (["preset=best"], "there is no preset 'best'; the presets are catran"),
+        (["model.kind=gpt"], "model.kind is 'gpt'; set it to one of catran, catran_d, grn_vae"),
+        (["preset=best"], "there is no preset 'best'; the presets are catran_d, dazzle"),
         (["model.alpha=1"], "model.alpha: unknown key"),
         (["name=a/b"], "name: String should match pattern"),
         (

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -93,6 +94,20 @@ class View:
     def perturbed(self) -> Int64[np.ndarray, " cells"]:
         """Column of this view of the gene perturbed in each cell; CONTROL or UNMAPPED where it is not one of them."""
         return perturbed_columns(self.obs, self.panel)
+
+    @cached_property
+    def label_names(self) -> tuple[str, ...]:
+        """Every label of its cells' table, used or not, in the order of `label_of_cell`."""
+        return tuple(map(str, self._labels.categories))
+
+    @cached_property
+    def label_of_cell(self) -> Int64[np.ndarray, " cells"]:
+        """Which of `label_names` each cell has."""
+        return self._labels.codes.to_numpy().astype(np.int64)
+
+    @cached_property
+    def _labels(self) -> Any:  # pandas' accessor
+        return self.obs["perturbation"].astype("category").cat
 
     @cached_property
     def totals(self) -> Float[np.ndarray, " cells"]:

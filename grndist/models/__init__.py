@@ -3,29 +3,39 @@
 This is the only module that knows which kinds there are.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Protocol, runtime_checkable
 
-import numpy as np
 from jaxtyping import Float, Int64
 from pydantic import Field
 from torch import Tensor, nn
 
-from grndist.data.stream.batch import Batch
+from grndist.data.facts import Facts
+from grndist.data.stream.batch import Batch, MomentsBatch
+from grndist.models import catran_d
 from grndist.models.catran import CaTran, CaTranConfig
+from grndist.models.catran_d import CaTranD, CaTranDConfig
 from grndist.models.grn_vae import GRNVAE, GRNVAEConfig
 
-ModelConfig = Annotated[CaTranConfig | GRNVAEConfig, Field(discriminator="kind")]
-CONFIGS: dict[str, type[CaTranConfig] | type[GRNVAEConfig]] = {"catran": CaTranConfig, "grn_vae": GRNVAEConfig}
-
-Moments = tuple[Float[np.ndarray, " genes"], Float[np.ndarray, " genes"]]  # mean, standard deviation
+ModelConfig = Annotated[CaTranConfig | CaTranDConfig | GRNVAEConfig, Field(discriminator="kind")]
+CONFIGS: dict[str, type[CaTranConfig] | type[CaTranDConfig] | type[GRNVAEConfig]] = {
+    "catran": CaTranConfig,
+    "catran_d": CaTranDConfig,
+    "grn_vae": GRNVAEConfig,
+}
+AnyModel = CaTran | CaTranD | GRNVAE
 
 
 @runtime_checkable
 class Model(Protocol):
-    """What training (the first method) and inference (the second) know of a model."""
+    """What training (the first method) and inference (the others) know of a model."""
 
     signed: ClassVar[bool]  # whether the sign of a weight tells activation from repression
+
+    @property
+    def n_regulators(self) -> int:
+        """Rows of the adjacency: genes of the panel, then any perturbed genes that were not measured."""
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """Named loss terms; their sum is minimised."""
@@ -33,14 +43,73 @@ class Model(Protocol):
     def adjacency(self, rows: Int64[Tensor, " regulators"]) -> Float[Tensor, "regulators targets"]:
         """Rows of the network over the whole panel, 0 on the diagonal."""
 
+    def embeddings(self) -> dict[str, Float[Tensor, "genes d"]]:
+        """Vectors of the panel's genes, by what they are for; empty for a model without."""
+
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
-        """Trainable parameters by group: "networks" and, where the model has one, "adjacency"."""
+        """Trainable parameters by group: "networks" and, where the model has one, "adjacency"; none if it is solved."""
 
 
-def build(config: ModelConfig, n_genes: int, moments: Callable[[], Moments], seed: int) -> CaTran | GRNVAE:
-    """A fresh model; `moments` of the training cells are asked for only by models that standardise."""
+@dataclass(frozen=True)
+class Built:
+    """A fresh model and what it learns from beside cells."""
+
+    model: AnyModel
+    moments: MomentsBatch | None = None  # of all cells, where it learns from them
+    unmeasured: tuple[str, ...] = ()  # perturbed genes that regulate but are not in the panel
+
+
+def can_use_moments(config: ModelConfig) -> bool:
+    """Whether such a model can learn from second moments in place of cells."""
+    return isinstance(config, CaTranDConfig) and config.own_perturbation == "zeroed"
+
+
+def bytes_of_moments(config: ModelConfig, n_genes: int) -> int:
+    """Memory that learning from moments takes."""
+    return catran_d.bytes_needed(config, n_genes) if isinstance(config, CaTranDConfig) else 0
+
+
+def needs_moments(config: ModelConfig) -> bool:
+    """Whether it cannot learn from anything else."""
+    return isinstance(config, CaTranDConfig) and config.form == "full"
+
+
+def is_solved(config: ModelConfig) -> bool:
+    """Whether such a model is solved rather than trained."""
+    return needs_moments(config)
+
+
+def resolved(config: ModelConfig, from_moments: bool) -> ModelConfig:
+    """The settings with every choice made that depends on what the model learns from."""
+    if isinstance(config, CaTranDConfig) and config.form == "auto":
+        return config.model_copy(update={"form": "full" if from_moments else "bilinear"})
+    return config
+
+
+def build(config: ModelConfig, facts: Facts, seed: int) -> Built:
+    """A fresh model for these cells; it asks for no more facts than it needs."""
     if isinstance(config, CaTranConfig):
-        return CaTran(config, n_genes, seed)
-    model = GRNVAE(config, n_genes, seed)
-    model.standardise_with(*moments())
-    return model
+        return Built(CaTran(config, facts.n_genes, seed))
+    if isinstance(config, CaTranDConfig):
+        built = catran_d.from_facts(config, facts, seed)
+        return Built(built.model, built.batch, built.unmeasured)
+    model = GRNVAE(config, facts.n_genes, seed)
+    model.standardise_with(*facts.moments)
+    return Built(model)
+
+
+def load(config: ModelConfig, n_genes: int, weights: Mapping[str, Tensor]) -> AnyModel:
+    """A trained model from its state dict, ready to be asked for its network.
+
+    Raises:
+        RuntimeError: the weights are not of such a model.
+    """
+    model: AnyModel
+    if isinstance(config, CaTranConfig):
+        model = CaTran(config, n_genes)
+    elif isinstance(config, CaTranDConfig):
+        model = CaTranD(config, catran_d.Sizes.of(weights))
+    else:
+        model = GRNVAE(config, n_genes)
+    model.load_state_dict(dict(weights))
+    return model.eval()

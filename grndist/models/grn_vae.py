@@ -155,6 +155,15 @@ class GRNVAE(nn.Module):
         targets = torch.arange(len(self.weight), device=rows.device)
         return self.weight[rows] * (targets != rows[:, None])
 
+    @property
+    def n_regulators(self) -> int:
+        """The genes of the panel."""
+        return len(self.weight)
+
+    def embeddings(self) -> dict[str, Float[Tensor, "genes d"]]:
+        """None: genes have no vectors here."""
+        return {}
+
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """The networks and the adjacency, which have learning rates and epochs of their own."""
         networks = [p for name, p in self.named_parameters() if name != "weight" and p.requires_grad]

@@ -4,7 +4,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from grndist import models
 from grndist.config import ConfigError, Tree, merge, parse_overrides, read_tree, validate
@@ -18,7 +18,14 @@ from grndist.tracking import TrackingConfig
 class TrainingConfig(OptimizerConfig):
     """How the cells are visited, for how long, and how often to look."""
 
-    epochs: int = Field(gt=0)
+    epochs: int | None = Field(None, gt=0, description="length of the training in passes over the cells, or else")
+    steps: int | None = Field(None, gt=0, description="length of the training in steps")
+    source: Literal["auto", "cells", "moments"] = Field(
+        "auto",
+        description="what a step sees: a mini-batch of cells, or the second moments of all cells, summed in one pass "
+        "(kind catran_d); auto: moments where the model can use them and they fit moments_memory",
+    )
+    moments_memory: float = Field(6.0, gt=0, description="GiB that moments, which grow with genes^2, may take")
     cells_per_step: int = Field(gt=0, description="over all workers together")
     genes_per_step: int | None = Field(gt=0, description="genes drawn for each step; null: all genes")
     sampling: Literal["shuffled", "per_perturbation"] = Field(
@@ -44,6 +51,9 @@ class TrainingConfig(OptimizerConfig):
         None, gt=0, description="CPU threads; null: OMP_NUM_THREADS, or all cores. Another number rounds differently"
     )
     device: Literal["cpu", "cuda"] = "cpu"
+    precision: Literal["float32", "tf32", "bf16"] = Field(
+        "float32", description="of matrix products on a GPU; bf16: of everything that autocast knows to be safe"
+    )
     checkpoint_every: int = Field(500, gt=0, description="steps")
     log_every: int = Field(10, gt=0, description="steps")
 
@@ -71,6 +81,19 @@ class TrainingConfig(OptimizerConfig):
                 f"{cells} streams, or raise training.cells_per_step"
             )
         return streams
+
+    @model_validator(mode="after")
+    def _has_one_length(self) -> "TrainingConfig":
+        if (self.epochs is None) == (self.steps is None):
+            given = f"epochs={self.epochs} and steps={self.steps}"
+            raise ValueError(f"{given}; give one of the two, and null for the other")
+        return self
+
+    @model_validator(mode="after")
+    def _precision_is_the_devices(self) -> "TrainingConfig":
+        if self.precision != "float32" and self.device == "cpu":
+            raise ValueError(f"precision={self.precision} is for GPUs; set device=cuda, or precision=float32")
+        return self
 
 
 class RunConfig(SelectionConfig):

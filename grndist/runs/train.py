@@ -5,26 +5,23 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from grndist import models
-from grndist.data.normalise import moments
 from grndist.data.selection import select
 from grndist.data.store import open_store
-from grndist.data.stream.batch import Batch
-from grndist.data.stream.loader import Loader
-from grndist.data.stream.plan import BalancedPlan, ShuffledPlan, cells_per_window
+from grndist.data.stream.batch import Batch, MomentsBatch
 from grndist.data.view import View
 from grndist.genes import CONTROL
-from grndist.optim import Optimizers
 from grndist.progress import bar
-from grndist.runs.config import RunConfig
+from grndist.runs.config import RunConfig, TrainingConfig
 from grndist.runs.folder import Interrupted, metrics_file, prepare, tracking
+from grndist.runs.learning import Learning, learning, resolved
 from grndist.runs.mirror import mirrored
 from grndist.runs.workplace import RunError, Workplace, locked
 from grndist.storage import StorageError, is_remote, joined
@@ -60,40 +57,19 @@ def train_run(config: RunConfig, resume: bool = False, overwrite: bool = False) 
     store = open_store(config.store)
     view = select(store, config)
     _check_labels(config, view)
+    config = resolved(config, view.n_genes)
     run = joined(config.runs, config.name)
     with mirrored(run, resume, overwrite) if is_remote(run) else locked(Path(run), resume, overwrite) as place:
         start = prepare(place.folder, config, view, resume)
         place.deliver()
-        state, loader = _build(config, view)
-        length = f"{config.training.epochs} epochs of {loader.plan.steps_per_epoch} steps"
-        logger.info("%s", "\n".join([f"store: {store.summary()}", *view.lines, f"training: {length}"]))
+        logger.info("%s", "\n".join([f"store: {store.summary()}", *view.lines]))
+        learns = learning(config, view)
+        logger.info("training: %s", learns.line)
         if start is not None:
-            checkpoint.restore(start, state)
+            checkpoint.restore(start, learns.state)
         with tracking(place.folder, config, view) as tracker:
-            summary = _train(place, config, view, state, loader, tracker)
+            summary = _train(place, config, view, learns, tracker)
         return replace(summary, tracking=tracker.where())
-
-
-def _build(config: RunConfig, view: View) -> tuple[State, Loader]:
-    training = config.training
-    model = models.build(config.model, view.n_genes, lambda: moments(view, config.expression), training.seed)
-    genes = training.genes_per_step or view.n_genes
-    window = cells_per_window(training.streams, view.store.bytes_per_cell)
-    plan: BalancedPlan | ShuffledPlan
-    if training.sampling == "per_perturbation":
-        plan = BalancedPlan(
-            view.perturbed, view.n_genes, training.cells_per_step, genes, training.seed, training.streams,
-            training.cells_per_perturbation, training.cells_per_epoch or view.n_cells, training.control_share, window,
-        )  # fmt: skip
-    else:
-        plan = ShuffledPlan(
-            view.n_cells, view.n_genes, training.cells_per_step, genes, training.seed, training.streams,
-            cells_per_window=window,
-        )  # fmt: skip
-    device = torch.device(training.device)
-    model.to(device)
-    state = State(model, Optimizers(training, model.parameter_groups()))
-    return state, Loader(view, plan, config.expression, device=device)
 
 
 @dataclass
@@ -103,7 +79,7 @@ class _UnderWay:
     place: Workplace
     config: RunConfig
     view: View
-    steps: int  # of the whole run
+    learns: Learning
     logs: tuple[Callable[[int, dict[str, float]], None], ...]
     show: Callable[[float, float], None]  # loss, cells per second
     stopped: list[int]  # signals that asked it to stop
@@ -111,14 +87,14 @@ class _UnderWay:
     cells: int = 0
     losses: dict[str, float] = field(default_factory=dict)  # of the last step
 
-    def after_step(self, state: State, batch: Batch, losses: dict[str, float]) -> None:
+    def after_step(self, state: State, batch: Batch | MomentsBatch, losses: dict[str, float]) -> None:
         """What `training.loop.train` calls.
 
         Raises:
             Interrupted: a signal has come; a checkpoint of this step is left.
         """
-        training, ends = self.config.training, state.step == self.steps
-        self.cells += len(batch.expression)
+        training, ends = self.config.training, state.step == self.learns.steps
+        self.cells += batch.n_cells
         self.losses.update(losses)
         rate = self.cells / (time.monotonic() - self.started)
         self.show(losses["loss"], rate)
@@ -127,7 +103,7 @@ class _UnderWay:
                 log(state.step, losses | {"epoch": batch.epoch, "cells_per_second": rate})
         if self.stopped:
             raise Interrupted(
-                f"stopped at step {state.step} of {self.steps}; {self.save(state)} is saved; "
+                f"stopped at step {state.step} of {self.learns.steps}; {self.save(state)} is saved; "
                 "go on with the same command and --resume",
                 self.stopped[0],
             )
@@ -138,7 +114,7 @@ class _UnderWay:
         """Leave a checkpoint in the run directory."""
         about = checkpoint.Description(
             state.step, self.config.model_dump(mode="json"), list(self.view.panel.names), self.view.store.digest,
-            self.view.panel.regulators,
+            self.view.panel.regulators, list(self.learns.unmeasured),
         )  # fmt: skip
         path = checkpoint.save(self.place.folder / "checkpoints", state, about)
         try:
@@ -148,18 +124,25 @@ class _UnderWay:
         return path
 
 
-def _train(
-    place: Workplace, config: RunConfig, view: View, state: State, loader: Loader, tracker: Tracker
-) -> RunSummary:
-    first, steps = state.step, config.training.epochs * loader.plan.steps_per_epoch
+def _train(place: Workplace, config: RunConfig, view: View, learns: Learning, tracker: Tracker) -> RunSummary:
+    state, steps = learns.state, learns.steps
+    first = state.step
     with _stop_signals() as stopped, metrics_file(place.folder, first) as write, _training_bar(first, steps) as show:
-        under_way = _UnderWay(place, config, view, steps, (write, tracker.log_metrics), show, stopped)
-        train(state, loader.batch_at, steps, under_way.after_step)
+        under_way = _UnderWay(place, config, view, learns, (write, tracker.log_metrics), show, stopped)
+        train(state, learns.batch_at, steps, under_way.after_step, _precision(config.training))
         final = under_way.save(state) if state.step > first else checkpoint.latest(place.folder / "checkpoints")
     seconds = time.monotonic() - under_way.started
     tracker.log_model({name: final / name for name in ("weights.safetensors", "checkpoint.json")})
     there = joined(place.run, "checkpoints", final.name)
     return RunSummary(place.run, there, state.step, seconds, under_way.cells / max(seconds, 1e-9), under_way.losses)
+
+
+def _precision(training: TrainingConfig) -> Callable[[], AbstractContextManager[Any]]:
+    """Inside what a forward pass runs; sets how float32 products are computed."""
+    torch.set_float32_matmul_precision("high" if training.precision == "tf32" else "highest")
+    if training.precision == "bf16":
+        return partial(torch.autocast, "cuda", torch.bfloat16)
+    return nullcontext
 
 
 def _check_labels(config: RunConfig, view: View) -> None:

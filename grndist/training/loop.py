@@ -5,11 +5,14 @@
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from grndist.data.stream.batch import Batch
+from grndist.data.stream.batch import Batch, MomentsBatch
 from grndist.errors import UserError
 from grndist.optim import Optimizers
 
@@ -29,11 +32,15 @@ class State:
 
 def train(
     state: State,
-    batch_at: Callable[[int], Batch],
+    batch_at: Callable[[int], Batch | MomentsBatch],
     steps: int,
-    on_step: Callable[[State, Batch, dict[str, float]], None],
+    on_step: Callable[[State, Batch | MomentsBatch, dict[str, float]], None],
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> None:
     """Take `state` from where it stands up to step `steps`, telling `on_step` of every one.
+
+    The forward pass runs inside `precision()`. A model without trainable parameters (one that was solved) is only
+    evaluated.
 
     Raises:
         TrainingError: the loss is not finite; the state is that of the step before.
@@ -42,15 +49,17 @@ def train(
     while state.step < steps:
         batch = batch_at(state.step)
         state.optimizers.prepare(batch.epoch, state.step)
-        terms: dict[str, Tensor] = state.model(batch)
-        total = sum(terms.values(), start=batch.expression.new_zeros(()))
+        with precision():
+            terms: dict[str, Tensor] = state.model(batch)
+        total = torch.stack(list(terms.values())).sum()
         losses = {name: value.item() for name, value in terms.items()} | {"loss": total.item()}
         if not math.isfinite(losses["loss"]):
             raise TrainingError(
                 f"the loss is {losses['loss']} at step {state.step} ({losses}); "
                 "lower training.learning_rate, or check the data for extreme values"
             )
-        total.backward()
+        if total.requires_grad:
+            total.backward()
         state.optimizers.step(batch.epoch)
         state.step += 1
         on_step(state, batch, losses)

@@ -25,6 +25,7 @@ def batch_of(
         stored_nonzero=torch.from_numpy(values != 0),
         genes=torch.tensor(genes),
         perturbed=torch.from_numpy(labels.astype(np.int64)),
+        labels=torch.from_numpy(np.searchsorted(np.unique(labels), labels)),
         shares=tuple(enumerate(counts or [n_cells])),
         seed=seed,
         epoch=epoch,

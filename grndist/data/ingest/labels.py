@@ -15,11 +15,10 @@ from pydantic import Field
 from grndist.config import Config
 from grndist.data.ingest.columns import with_columns
 from grndist.data.sources import SourceError
-from grndist.genes import NON_TARGETING, GenePanel, some
+from grndist.genes import NON_TARGETING, GenePanel, parts_of_label, some
 
 LABEL_COLUMNS = ("perturbation", "gene", "guide_target", "condition")  # in this order
 CONTROL_NAMES = ("nontargeting", "control", "ctrl", "nt", "negativecontrol", "negctrl", "ntc")  # as _bare writes them
-SEPARATORS = re.compile(r"[+,|;]")
 
 
 class LabelOptions(Config):
@@ -57,7 +56,7 @@ class Labels:
     @property
     def combined(self) -> dict[str, int]:
         """Those of `unmapped` that name several genes ("A+B")."""
-        return {label: count for label, count in self.unmapped.items() if len(_parts(label)) > 1}
+        return {label: count for label, count in self.unmapped.items() if len(parts_of_label(label)) > 1}
 
 
 def read_labels(path: Path, whole: pd.DataFrame, kept: pd.DataFrame, panel: GenePanel, options: LabelOptions) -> Labels:
@@ -193,15 +192,11 @@ def _bare(label: str) -> str:
     return re.sub(r"[-_ .]", "", label).casefold()
 
 
-def _parts(label: str) -> list[str]:
-    return [part.strip() for part in SEPARATORS.split(label)]
-
-
 def meaning(label: str, controls: tuple[str, ...], panel: GenePanel) -> str:
     """The store's label: GEARS' "A+ctrl" and a gene under two guides, "A+A", are A; "A+B" stays "A+B"."""
     if label in controls:
         return NON_TARGETING
-    parts = _parts(label)
+    parts = parts_of_label(label)
     if label in panel.index or not all(parts):
         return label
     genes = {part for part in parts if part not in controls and _bare(part) not in CONTROL_NAMES}

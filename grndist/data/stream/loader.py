@@ -58,6 +58,7 @@ class Loader:
             expression=values,
             genes=torch.from_numpy(genes).to(self.device),
             perturbed=torch.from_numpy(self.view.perturbed[cells]).to(self.device),
+            labels=torch.from_numpy(self.view.label_of_cell[cells]).to(self.device),
             shares=tuple((stream, sum(len(piece.cells) for piece in share)) for stream, share in shares.items()),
             seed=self.plan.seed,
             epoch=epoch,
