@@ -1,11 +1,14 @@
 """What a training step of a model costs, against the plain way to compute it.
 
 python scripts/bench_models.py catran [--rounds 5] [--threads 2]
+python scripts/bench_models.py catran_d [--rounds 5] [--work DIR]
 
 `catran`: the fast form against the plain one (nn.Linear, BatchNorm1d and matrix products on contiguous tensors), at
 2,048 cells x 500 and x 200 genes, d = 40, preset `paper` on simulated counts. A step is corruption, forward, backward
 and Lion. Both forms take turns in one process; the best rounds are compared, because other work on the machine can only
 add. Peak memory is measured in a process of its own for each form, above what it held with the data before a step.
+
+`catran_d`: its pass over the cells against the bare product of their dense blocks (`bench_moments`).
 """
 
 import argparse
@@ -17,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
+import bench_moments
 import numpy as np
 import torch
 from lion_pytorch import Lion
@@ -45,12 +49,15 @@ def main() -> None:
     command.add_argument("--threads", type=int, default=2)
     command.add_argument("--peak", nargs=2, metavar=("FORM", "GENES"), help=argparse.SUPPRESS)  # in a child process
     command.set_defaults(run=catran)
+    command = commands.add_parser("catran_d", help="CaTran-D: the moments pass against the bare product")
+    bench_moments.add_arguments(command)
+    command.set_defaults(run=bench_moments.run)
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
     args.run(args)
 
 
 def catran(args: argparse.Namespace) -> None:
+    torch.set_num_threads(args.threads)
     if args.peak:
         print(peak_mib(args.peak[0], int(args.peak[1])))
         return

@@ -10,14 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial, reduce
 from itertools import pairwise
-from typing import Literal, TypeVar
+from typing import Literal
 
 import dask
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
 
 from grndist.data.moments import kernels
-from grndist.data.moments.products import OFTEN, Products, Rows
+from grndist.data.moments.products import OFTEN, Products
 from grndist.data.moments.sums import Sums, nothing
 from grndist.data.normalise import ExpressionConfig
 from grndist.data.perturbations import Perturbations
@@ -28,7 +28,6 @@ from grndist.errors import UserError
 from grndist.progress import track
 
 Precision = Literal["float32", "float64"]  # of the products; sums are float64
-Prepared = TypeVar("Prepared")
 Steps = Callable[[Sequence[int]], Iterable[int]]
 
 CELLS_PER_PIECE = 2048
@@ -63,6 +62,10 @@ class InOrder:
     def n_blocks(self) -> int:
         """Number of blocks."""
         return -(-self.steps_per_epoch // PIECES_PER_BLOCK)
+
+    def ends_block(self, step: int) -> bool:
+        """Whether piece `step` is the last one of its block."""
+        return (step + 1) % PIECES_PER_BLOCK == 0 or step + 1 == self.steps_per_epoch
 
     def share(self, epoch: int, step: int, logical: int) -> list[Piece]:
         """The one piece of a step."""
@@ -155,15 +158,20 @@ def part(
         over: goes over the pieces, e.g. with a progress bar.
     """
     plan, dtype = InOrder(view.n_cells, view.n_genes), np.dtype(precision)
+    loader = Loader(view, plan, config, ahead=False)
     found = nothing(shift, perturbations, products)
     product = None if found.product is None else Products(found.product, shift == 0, dtype)
+
+    def prepared(step: int) -> Float[np.ndarray, "cells often"]:
+        """Add a piece's sums but for the products of frequent genes, whose Q comes back."""
+        q = loader.batch_at(step).expression.numpy().astype(dtype, copy=False)
+        _gather(q, perturbations.label[plan.window(0, 0, step)], perturbations, found)
+        return q if product is None else product.add_rare(q, plan.ends_block(step))
+
     steps = range(blocks.start * PIECES_PER_BLOCK, min(blocks.stop * PIECES_PER_BLOCK, plan.steps_per_epoch))
-    prepared = partial(_prepared, Loader(view, plan, config, ahead=False), perturbations, found, product, dtype)
-    for step, rows in zip(over(steps), _ahead(prepared, steps), strict=True):
-        if product is not None and rows is not None:
-            product.add(rows)
-            if step + 1 == steps.stop or (step + 1) % PIECES_PER_BLOCK == 0:
-                product.end_block()
+    for step, q in zip(over(steps), _ahead(prepared, steps), strict=True):
+        if product is not None:
+            product.add_frequent(q, plan.ends_block(step))
     if product is not None and found.product is not None:
         product.finish()
         np.fill_diagonal(found.product, found.square)  # summed in float64, unlike the products
@@ -177,20 +185,17 @@ def shift_of(view: View, config: ExpressionConfig) -> Float64[np.ndarray, " gene
     return np.where(often, first.mean(axis=0, dtype=np.float64).astype(np.float32), 0).astype(np.float64)
 
 
-def _prepared(
-    loader: Loader, perturbations: Perturbations, found: Sums, product: Products | None, dtype: np.dtype, step: int
-) -> Rows | None:
-    """What the product of a piece needs; its other sums are added to `found`."""
-    (piece,) = loader.plan.share(0, step, 0)
-    q = loader.batch_at(step).expression.numpy().astype(dtype, copy=False)
+def _gather(
+    q: Float[np.ndarray, "cells genes"], label: Int64[np.ndarray, " cells"], perturbations: Perturbations, found: Sums
+) -> None:
+    """Make expression Q, in place, and add its sums to `found`, but for the products."""
     kernels.gather(
-        q, found.shift.astype(dtype), perturbations.label[piece.cells], perturbations.members, found.n, found.total,
-        found.square, found.own_total, found.own_square,
+        q, found.shift.astype(q.dtype), label, perturbations.members, found.n, found.total, found.square,
+        found.own_total, found.own_square,
     )  # fmt: skip
-    return None if product is None else product.rows(q)
 
 
-def _ahead(make: Callable[[int], Prepared], steps: range) -> Iterator[Prepared]:
+def _ahead(make: Callable[[int], np.ndarray], steps: range) -> Iterator[np.ndarray]:
     """What `make` gives for each step, in order; the next one is made in the background."""
     with ThreadPoolExecutor(1, "moments") as background:
         coming = [background.submit(make, step) for step in steps[:1]]

@@ -5,32 +5,20 @@ is seen in few cells multiplies, by a compiled loop, the rows of those cells alo
 operations, but there are far fewer of them.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Bool, Float, Float64
 from scipy.linalg import get_blas_funcs
 
 from grndist.data.moments import kernels
 
-OFTEN = (
-    0.08  # share of cells that a gene is seen in from which BLAS is faster; 0.05 to 0.1 measured on two AVX-512 CPUs
-)
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Q of some cells: all of it, the columns of frequent genes, and the values of rare genes, gene by gene."""
-
-    q: Float[np.ndarray, "cells genes"]
-    frequent: Float[np.ndarray, "cells often"]
-    values: Float[np.ndarray, " values"]
-    cells: Int64[np.ndarray, " values"]
-    bounds: Int64[np.ndarray, " rare_plus_1"]
+OFTEN = 0.08  # share of cells with a gene from which BLAS is faster: 0.05 to 0.1 measured, with AVX-512
 
 
 class Products:
-    """Adds Q^T Q to `whole`, which is complete after `finish`."""
+    """Adds Q^T Q to `whole`, which is complete after `finish`; every piece goes to both `add_` methods.
+
+    The two can work on different pieces at the same time, in threads of their own.
+    """
 
     def __init__(self, whole: Float64[np.ndarray, "genes genes"], rare: Bool[np.ndarray, " genes"], dtype: np.dtype):
         self._whole = whole
@@ -39,23 +27,20 @@ class Products:
         self._frequent_block = np.zeros((len(self._frequent),) * 2, dtype)
         self._syrk = get_blas_funcs("syrk", dtype=dtype)
 
-    def rows(self, q: Float[np.ndarray, "cells genes"]) -> Rows:
-        """What `add` wants to know of Q; can be made in another thread."""
-        frequent = np.take(q, self._frequent, axis=1) if len(self._rare) else q
-        return Rows(q, frequent, *kernels.by_gene(q, self._rare))
+    def add_rare(self, q: Float[np.ndarray, "cells genes"], ends_block: bool) -> Float[np.ndarray, "cells often"]:
+        """Add the rare genes' products with all genes; return the columns of the others, which `add_frequent` wants."""
+        kernels.add_rare(q, *kernels.by_gene(q, self._rare), self._rare_block)
+        if ends_block:
+            kernels.move_rows(self._rare_block, self._rare, self._whole)
+        return np.take(q, self._frequent, axis=1) if len(self._rare) else q
 
-    def add(self, rows: Rows) -> None:
-        """Add cells to the block."""
+    def add_frequent(self, q: Float[np.ndarray, "cells often"], ends_block: bool) -> None:
+        """Add the products of frequent genes with one another."""
         if len(self._frequent):
             # transposes are in Fortran's order, in which nothing is copied; its lower triangle is our upper one
-            block = self._frequent_block.T
-            self._syrk(1.0, rows.frequent.T, c=block, beta=1.0, lower=1, overwrite_c=1)
-        kernels.add_rare(rows.q, rows.values, rows.cells, rows.bounds, self._rare_block)
-
-    def end_block(self) -> None:
-        """Add the block to the whole."""
-        kernels.move_upper(self._frequent_block, self._frequent, self._whole)
-        kernels.move_rows(self._rare_block, self._rare, self._whole)
+            self._syrk(1.0, q.T, c=self._frequent_block.T, beta=1.0, lower=1, overwrite_c=1)
+        if ends_block:
+            kernels.move_upper(self._frequent_block, self._frequent, self._whole)
 
     def finish(self) -> None:
         """Fill in the other triangle."""

@@ -56,7 +56,7 @@ class CaTranDConfig(Config):
         "entry is left out of the loss (mini-batches only)",
     )
     weight: float = Field(
-        1.0, ge=0, description="of the model beside the difference of means, in the scores of perturbed regulators"
+        0.75, ge=0, description="of the model beside the difference of means, in the scores of perturbed regulators"
     )
     scores: Literal["posterior", "model"] = Field(
         "posterior",

@@ -1,6 +1,6 @@
 """The moments pass of CaTran-D against the bare product of its dense blocks.
 
-python scripts/bench_catran_d.py [--cells 32768 8192] [--genes 2048 8192] [--rounds 5] [--work DIR]
+python scripts/bench_models.py catran_d [--cells 32768 8192] [--genes 2048 8192] [--rounds 5] [--work DIR]
 
 One side is everything: read, decode, make dense, log, centre, Q^T Q and the sums by label, from a store on disk. The
 other is float32 X.T @ X alone, of the same cells, as blocks that are dense and in memory already. Three forms of it
@@ -55,13 +55,14 @@ class Took(NamedTuple):
     cpu: float
 
 
-def main(args: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--genes", type=int, nargs="+", default=[2048, 8192])
     parser.add_argument("--cells", type=int, nargs="+", default=[32_768, 8192], help="for each number of genes")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--work", type=Path, help="where the stores stay; a temporary folder if not given")
-    chosen = parser.parse_args(args)
+
+
+def run(chosen: argparse.Namespace) -> None:
     torch.set_num_threads(available_cpus())
     figures: dict[str, float] = {}
     with ExitStack() as stack:
@@ -125,7 +126,3 @@ def report(took: dict[str, list[Took]], view: View) -> dict[str, float]:
         figures[name] = min(seconds[other].wall for other in others) / seconds[PASS].wall
         figures[f"{name}_cpu"] = min(seconds[other].cpu for other in others) / seconds[PASS].cpu
     return {f"{name}_{view.n_genes}": round(value, 3) for name, value in figures.items()}
-
-
-if __name__ == "__main__":
-    main()
