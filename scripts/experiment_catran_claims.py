@@ -1,13 +1,13 @@
 """What CaTran's paper claims, one choice at a time around preset `paper`.
 
-python scripts/experiment_catran_claims.py simulator [--seeds 0 1 2] [--only hidden ...] [KEY=VALUE ...]
-python scripts/experiment_catran_claims.py papalexi  [--seeds 0 1 2] [--only hidden ...] [KEY=VALUE ...]
+python scripts/experiment_catran_claims.py simulator [--seeds 0 1 2] [--only hidden ...] [--set KEY=VALUE ...]
+python scripts/experiment_catran_claims.py papalexi  [--seeds 0 1 2] [--only hidden ...] [--set KEY=VALUE ...]
 python scripts/experiment_catran_claims.py genes_per_step [--seeds 0 1 2]
 
 simulator: 300 genes, 50 regulators of which 25 % perturbed, 100 cells each and 3,000 controls, realistic; AUPRC ratio
 (1 is chance) for pairs whose regulator was perturbed, was not, and all. papalexi: mean Wasserstein distance of the
 top 30, 100 and 300 edges in held-out cells (`papalexi_data`). genes_per_step: a simulator panel of 2,000 genes.
-With KEY=VALUE, settings of the run, only that variant is compared with `paper`. The screens are small, so training is
+With --set, settings of the run, only that variant is compared with `paper`. The screens are small, so training is
 `--steps` steps of `--cells` cells in place of 25 epochs of 2,048.
 """
 
@@ -54,8 +54,8 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(CLAIMS), default=list(CLAIMS))
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--cells", type=int, default=512)
-    parser.add_argument("overrides", nargs="*", help="e.g. model.hidden=0.3")
-    args = parser.parse_intermixed_args()
+    parser.add_argument("--set", nargs="*", default=[], dest="overrides", metavar="KEY=VALUE")
+    args = parser.parse_args()
     headings = [f"W1 top {top}" for top in TOPS] if args.data == "papalexi" else STRATA
     table = SeedTable(f"{args.data}, {args.steps} steps", headings, against="paper")
     length = ["training.epochs=null", f"training.steps={args.steps}", f"training.cells_per_step={args.cells}"]

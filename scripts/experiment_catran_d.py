@@ -2,8 +2,8 @@
 
 python scripts/experiment_catran_d.py simulator [--genes 100 300] [--perturbed 1 0.25 0] [--indirect weak strong]
     [--cells-each 100] [--controls 3000] [--difficulty realistic] [--library 0] [--seeds 10 11 12]
-    [--forms full bilinear attention] [--presets paper submission] [KEY=VALUE ...]
-python scripts/experiment_catran_d.py dream4 | sergio [--data-dir ../shared/data] [--forms ...] [KEY=VALUE ...]
+    [--forms full bilinear attention] [--presets paper submission] [--set KEY=VALUE ...]
+python scripts/experiment_catran_d.py dream4 | sergio [--data-dir ../shared/data] [--forms ...] [--set KEY=VALUE ...]
 
 AUPRC ratio = average precision / share of true edges among all ordered pairs of genes (1 is chance), for pairs whose
 regulator was perturbed, was not, and all in one ranking; mean (sd) over seeds. Perturbed genes that regulate nothing
@@ -53,8 +53,8 @@ def main() -> None:
     parser.add_argument("--forms", nargs="*", default=["full"])
     parser.add_argument("--presets", nargs="*", default=[])
     parser.add_argument("--data-dir", type=Path, default=Path(__file__).parents[2] / "shared" / "data")
-    parser.add_argument("overrides", nargs="*", help="e.g. model.gain=0.1")
-    args = parser.parse_intermixed_args()
+    parser.add_argument("--set", nargs="*", default=[], dest="overrides", metavar="KEY=VALUE")
+    args = parser.parse_args()
     figures: dict[str, float] = {}
     for title, stores in cases(args):
         figures |= compare(title, stores, args)

@@ -75,16 +75,19 @@ def ridge(args: argparse.Namespace) -> dict[str, float]:
 
 
 def separate(args: argparse.Namespace) -> dict[str, float]:
-    table = SeedTable("separate", STRATA, against="one input, indicator ridge 0.04")
-    for _, store, truth, perturbed in screens(args, 300, 0.25):
-        worth, view = worth_of(truth, perturbed), whole(store)
-        for indicator_ridge in (0.0025, 0.01, 0.04, 0.16, 1.0):
-            gained = {"gain": indicator_ridge**0.5, "ridge": indicator_ridge}
-            config = DEFAULT.model_copy(update=gained)
-            table.add(f"one input, indicator ridge {indicator_ridge}", worth(sizes(fitted(view, config))))
-            for evidence, scores in of_separate_inputs(view, config).items():
-                table.add(f"two inputs, indicator ridge {indicator_ridge}: {evidence}", worth(scores))
-    return table.print()
+    figures = {}
+    for genes, share in ((300, 0.25), (100, 1.0)):
+        table = SeedTable(f"separate, {genes} genes, {100 * share:.0f} %", STRATA, "one input, indicator ridge 0.04")
+        for _, store, truth, perturbed in screens(args, genes, share):
+            worth, view = worth_of(truth, perturbed), whole(store)
+            for indicator_ridge in (0.0025, 0.04, 1.0):
+                gained = {"gain": indicator_ridge**0.5, "ridge": indicator_ridge}
+                config = DEFAULT.model_copy(update=gained)
+                table.add(f"one input, indicator ridge {indicator_ridge}", worth(sizes(fitted(view, config))))
+                for evidence, scores in of_separate_inputs(view, config).items():
+                    table.add(f"two inputs, indicator ridge {indicator_ridge}: {evidence}", worth(scores))
+        figures |= table.print()
+    return figures
 
 
 def of_separate_inputs(view: View, config: CaTranDConfig) -> dict[str, np.ndarray]:
@@ -133,7 +136,7 @@ LOSSES = ("all cells", "perturbed cells", "group means")
 
 
 def gain_of(args: argparse.Namespace, genes: int, perturbed: float, rule: str, title: str) -> dict[str, float]:
-    table = SeedTable(title, ["gain", *(f"loss, {name}" for name in LOSSES), *STRATA], against="gain 0.2")
+    table = SeedTable(title, ["gain picked", *(f"loss, {name}" for name in LOSSES), *STRATA], against="gain 0.2")
     for seed, store, truth, is_perturbed in screens(args, genes, perturbed):
         worth, view = worth_of(truth, is_perturbed), whole(store)
         order = stream(seed, "held-out").permutation(view.n_cells)
@@ -143,12 +146,12 @@ def gain_of(args: argparse.Namespace, genes: int, perturbed: float, rule: str, t
         for size in GAINS:
             config = DEFAULT.model_copy(update={"gain": size, "ridge": 0.04 if rule == "ridge 0.04" else size**2})
             found[size] = (held_out_losses(fitted(learn, config), rest), worth(sizes(fitted(view, config))))
-            table.add(f"gain {size}", [size, *found[size][0], *found[size][1]])
+            table.add(f"gain {size}", [None, *found[size][0], *found[size][1]])
         for place, name in enumerate(LOSSES):
             if found[GAINS[0]][0][place] is not None:
                 best = min(found, key=lambda size: found[size][0][place])
                 table.add(f"least loss, {name}", [best, None, None, None, *found[best][1]])
-    return table.print(3)
+    return table.print(4)
 
 
 def held_out_losses(model: CaTranD, view: View) -> list[float | None]:
@@ -188,6 +191,8 @@ def rank(args: argparse.Namespace) -> dict[str, float]:
     attention = ["model.embedding=64", "training.learning_rate=0.03", "training.steps=200"]
     forms = {"full": ["model.form=full"]}
     forms |= {f"bilinear, d {d}": ["model.form=bilinear", f"model.embedding={d}"] for d in (40, 100, 250)}
+    random = ["model.start=random", "training.learning_rate=0.03"]
+    forms |= {f"{name}, random start": [*forms[name], *random] for name in ("bilinear, d 40", "bilinear, d 100")}
     forms |= {f"attention, {h} heads": ["model.form=attention", f"model.heads={h}", *attention] for h in (1, 4, 8)}
     table = SeedTable("rank, 1000 genes", [*STRATA, "s"], against="full")
     for seed, store, truth, perturbed in screens(args, 1000, 0.25):
@@ -260,6 +265,8 @@ def papalexi(args: argparse.Namespace) -> dict[str, float]:
         n_genes, screen = store.n_genes, screen_of(store)
         chance = random_scores(n_genes**2, seed, 0).reshape(n_genes, n_genes)
         table.add("random", held_out.of_strongest(chance))
+        spread = np.broadcast_to(screen.deviation, (n_genes, n_genes))
+        table.add("deviation of the target alone", held_out.of_strongest(spread))
         table.add("absolute correlation", held_out.of_strongest(absolute_correlation([dense(store)])))
         for name, baseline in SCREEN_BASELINES.items():
             table.add(name, held_out.of_strongest(baseline(screen)))

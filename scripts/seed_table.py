@@ -52,7 +52,7 @@ class SeedTable:
 
     def _direction(self, values: list[float], column: int) -> int:
         reference = [one[column] for one in self.rows.get(self.against, [])]
-        if len(reference) != len(values) or len(values) < 2:
+        if len(reference) != len(values) or len(values) < 2 or None in reference:
             return 0
         difference = np.subtract(values, reference)
         agree = abs(np.sign(difference).sum()) == len(difference)

@@ -37,12 +37,12 @@ def weights(summary: RunSummary) -> dict[str, torch.Tensor]:
     return checkpoint.load_weights(Path(summary.checkpoint))
 
 
-def test_a_panel_whose_moments_fit_is_solved_in_one_step(run_file: Path, caplog: pytest.LogCaptureFixture):
+def test_the_full_form_is_solved_in_one_step(run_file: Path, caplog: pytest.LogCaptureFixture):
     caplog.set_level("INFO", "grndist")
-    summary = run(run_file)
+    summary = run(run_file, "model.form=full")
     assert "training: from the second moments of 300 cells (one pass over them), solved" in caplog.text
     settings = yaml.safe_load((Path(summary.folder) / "config.yaml").read_text())
-    assert (settings["model"]["form"], settings["training"]["source"], summary.steps) == ("full", "moments", 1)
+    assert (settings["training"]["source"], settings["training"]["steps"], summary.steps) == ("moments", 1, 1)
     assert summary.losses["prediction"] < 1
     edges = edges_of_run(summary.folder, k=3)
     first = edges.table.iloc[0]
@@ -57,7 +57,9 @@ def test_a_finished_run_has_nothing_left_to_do(run_file: Path):
     assert all(torch.equal(value, before[name]) for name, value in weights(again).items())
 
 
-@pytest.mark.parametrize("settings", [["model.form=bilinear"], ["model.form=attention"], ["training.source=cells"]])
+@pytest.mark.parametrize(
+    "settings", [["model.form=bilinear"], ["model.form=attention"], ["model.start=svd"], ["training.source=cells"]]
+)
 def test_a_resumed_run_ends_with_the_same_bits(run_file: Path, settings: list[str]):
     settings = [*settings, "training.threads=1"]
     summary = run(run_file, *settings)
@@ -83,15 +85,19 @@ def test_a_panel_too_large_for_moments_is_trained_by_mini_batches(run_file: Path
     summary = run(run_file, "training.moments_memory=1e-9")
     assert "training: 12 steps, mini-batches of 50 cells" in caplog.text
     settings = yaml.safe_load((Path(summary.folder) / "config.yaml").read_text())
-    assert (settings["model"]["form"], settings["training"]["source"]) == ("bilinear", "cells")
-    assert settings["training"]["genes_per_step"] == 12
+    assert (settings["training"]["source"], settings["training"]["genes_per_step"]) == ("cells", 12)
+
+
+def test_epochs_ask_for_cells(run_file: Path):
+    summary = run(run_file, "training.epochs=2", "training.steps=null")
+    assert summary.steps == 2 * 6
 
 
 def test_what_is_decided_does_not_depend_on_when(run_file: Path):
     once = resolved(load_run(run_file, []), 300)
     assert resolved(once, 300) == once
     large = resolved(load_run(run_file, []), 50_000)
-    assert (large.training.source, large.training.genes_per_step, large.model.form) == ("cells", 2000, "bilinear")
+    assert (large.training.source, large.training.genes_per_step, large.training.steps) == ("cells", 2000, 12 * 25)
     assert resolved(large, 50_000) == large
 
 
@@ -118,7 +124,7 @@ def test_cells_that_are_all_controls_give_partial_correlations(run_file: Path):
     ("overrides", "words"),
     [
         (["model.form=full", "training.source=cells"], "model.form=full is solved from moments, which take"),
-        (["model.form=full", "training.moments_memory=1e-9"], "raise it, or set model.form=bilinear"),
+        (["model.form=full", "training.moments_memory=1e-9"], "raise the memory, leave out epochs and source"),
         (
             ["training.source=moments", "training.moments_memory=1e-9"],
             "training.moments_memory is 1e-09; raise it",

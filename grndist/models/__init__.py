@@ -69,21 +69,9 @@ def bytes_of_moments(config: ModelConfig, n_genes: int) -> int:
     return catran_d.bytes_needed(config, n_genes) if isinstance(config, CaTranDConfig) else 0
 
 
-def needs_moments(config: ModelConfig) -> bool:
-    """Whether it cannot learn from anything else."""
-    return isinstance(config, CaTranDConfig) and config.form == "full"
-
-
 def is_solved(config: ModelConfig) -> bool:
-    """Whether such a model is solved rather than trained."""
-    return needs_moments(config)
-
-
-def resolved(config: ModelConfig, from_moments: bool) -> ModelConfig:
-    """The settings with every choice made that depends on what the model learns from."""
-    if isinstance(config, CaTranDConfig) and config.form == "auto":
-        return config.model_copy(update={"form": "full" if from_moments else "bilinear"})
-    return config
+    """Whether such a model is solved from moments rather than trained."""
+    return isinstance(config, CaTranDConfig) and config.form == "full"
 
 
 def build(config: ModelConfig, facts: Facts, seed: int) -> Built:

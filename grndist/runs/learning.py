@@ -39,46 +39,46 @@ def resolved(config: RunConfig, n_genes: int) -> RunConfig:
         RunError: moments are asked for, or needed, and cannot be had.
     """
     training, model = config.training, config.model
-    if training.source == "auto" and not models.can_use_moments(model) and not models.needs_moments(model):
-        return config
-    needed = models.bytes_of_moments(model, n_genes) / GIB
+    can, needed = models.can_use_moments(model), models.bytes_of_moments(model, n_genes) / GIB
     fit = needed <= training.moments_memory
-    source = training.source
-    if source == "auto":
-        source = "moments" if models.can_use_moments(model) and fit else "cells"
+    if training.source == "auto" and not can:
+        return config
+    source = (
+        ("moments" if fit and training.epochs is None else "cells") if training.source == "auto" else training.source
+    )
     _refuse(config, source, needed)
-    model = models.resolved(model, source == "moments")
     update: dict[str, Any] = {"source": source}
     if models.is_solved(model):
-        update |= {"steps": 1, "epochs": None}
-    elif models.can_use_moments(model) and source == "cells" and training.genes_per_step is None and not fit:
-        update |= {"genes_per_step": min(GENES_OF_LARGE_PANELS, n_genes)}
-    return config.model_copy(update={"model": model, "training": training.model_copy(update=update)})
+        update |= {"steps": 1}
+    elif training.source == "auto" and not fit and training.genes_per_step is None and training.steps is not None:
+        genes = min(GENES_OF_LARGE_PANELS, n_genes)
+        update |= {"genes_per_step": genes, "steps": training.steps * -(-n_genes // genes)}  # as often for every gene
+    return config.model_copy(update={"training": training.model_copy(update=update)})
 
 
 def _refuse(config: RunConfig, source: str, needed: float) -> None:
     training, model = config.training, config.model
-    if source == "moments":
-        if not models.can_use_moments(model):
-            raise RunError(
-                f"training.source=moments: model.kind={model.kind} with these settings learns from cells; set it to "
-                "auto"
-            )
-        if needed > training.moments_memory:
-            raise RunError(
-                f"training.source=moments: the moments of this panel take {needed:.1f} GiB and "
-                f"training.moments_memory is {training.moments_memory:g}; raise it, set training.source=cells, or keep "
-                "fewer genes"
-            )
-        if training.epochs is not None and not models.needs_moments(model):
-            raise RunError(
-                "training.source=moments has no epochs, since every step sees all cells; set training.epochs=null and "
-                "training.steps"
-            )
-    elif models.needs_moments(model):
+    if models.is_solved(model) and source == "cells":
         raise RunError(
             f"model.form=full is solved from moments, which take {needed:.1f} GiB here (training.moments_memory is "
-            f"{training.moments_memory:g}, training.source={training.source}); raise it, or set model.form=bilinear"
+            f"{training.moments_memory:g}, training.source={training.source}, training.epochs={training.epochs}); "
+            "raise the memory, leave out epochs and source, or set model.form=bilinear"
+        )
+    if source == "cells":
+        return
+    if not models.can_use_moments(model):
+        raise RunError(
+            f"training.source=moments: model.kind={model.kind} with these settings learns from cells; set it to auto"
+        )
+    if needed > training.moments_memory:
+        raise RunError(
+            f"training.source=moments: the moments of this panel take {needed:.1f} GiB and training.moments_memory is "
+            f"{training.moments_memory:g}; raise it, set training.source=cells, or keep fewer genes"
+        )
+    if training.epochs is not None:
+        raise RunError(
+            "training.source=moments has no epochs, since every step sees all cells; set training.epochs=null and "
+            "training.steps, or training.source=cells"
         )
 
 

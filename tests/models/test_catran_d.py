@@ -15,7 +15,7 @@ from grndist.data.stream.loader import Loader
 from grndist.data.stream.plan import ShuffledPlan
 from grndist.data.view import whole
 from grndist.errors import UserError
-from grndist.models.catran_d import CaTranD, CaTranDConfig, Sizes
+from grndist.models.catran_d import CaTranD, CaTranDConfig
 from grndist.models.catran_d.model import _low_rank_terms
 from grndist.models.catran_d.scores import scores
 from grndist.models.catran_d.solve import optimum, precision, residual
@@ -270,8 +270,3 @@ def test_unmeasured_perturbations_can_be_ignored(facts: Facts):
     found = built(facts, unmeasured=False)
     assert found.unmeasured == ()
     assert found.model.n_regulators == N_GENES
-
-
-def test_auto_must_be_decided_before_a_model_is_built():
-    with pytest.raises(ValueError, match="form is 'auto'"):
-        CaTranD(CaTranDConfig(), Sizes(3, 3, 1, 1, 0))

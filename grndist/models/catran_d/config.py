@@ -7,8 +7,6 @@ from pydantic import Field
 
 from grndist.config import Config
 
-Form = Literal["auto", "full", "bilinear", "attention"]
-
 
 class CaTranDConfig(Config):
     """What the directed variant adds to CaTran, and how much of each; docs/experiments.md says what decided."""
@@ -21,22 +19,23 @@ class CaTranDConfig(Config):
             "cells_per_step": 1024,
             "genes_per_step": None,
             "optimizer": "adamw",
-            "learning_rate": 0.005,
+            "learning_rate": 0.05,
             "betas": (0.9, 0.99),
             "rate_over_time": "one_cycle",
         },
     }
 
     kind: Literal["catran_d"] = "catran_d"
-    form: Form = Field(
-        "auto",
-        description="of the weights W: full (the optimum in closed form, from moments only), bilinear Q K^T (low "
-        "rank), attention (several signed heads); auto: full from moments, bilinear from mini-batches",
+    form: Literal["bilinear", "attention", "full"] = Field(
+        "bilinear",
+        description="of the weights W: bilinear Q K^T (low rank), attention (several signed heads), or full (no "
+        "embeddings: the optimum over all W in closed form, from moments only)",
     )
     embedding: int = Field(100, gt=0, description="width of the gene embeddings; the rank of the bilinear form")
     heads: int = Field(4, gt=0, description="of the attention, which deal the width of the embeddings among them")
-    start: Literal["svd", "random"] = Field(
-        "svd", description="of the bilinear form: truncated SVD of the one-input regressions, or N(0, 0.3^2)"
+    start: Literal["random", "svd"] = Field(
+        "random",
+        description="of the bilinear form: N(0, 0.3^2); svd: truncated SVD of the one-input regressions, from moments",
     )
     gain: float = Field(
         0.2, gt=0, description="rho, on standardised expression; a knocked-down gene's input is -1 instead"
