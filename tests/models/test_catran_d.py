@@ -270,3 +270,11 @@ def test_unmeasured_perturbations_can_be_ignored(facts: Facts):
     found = built(facts, unmeasured=False)
     assert found.unmeasured == ()
     assert found.model.n_regulators == N_GENES
+
+
+def test_a_target_without_any_input_has_no_weights_and_no_nan():
+    attention = Attention(3, 3, d=4, heads=2)
+    alone = attention(torch.tensor([1]), torch.tensor([1]))
+    alone.sum().backward()
+    assert (alone == 0).all()
+    assert not any(p.grad is not None and p.grad.isnan().any() for p in attention.parameters())

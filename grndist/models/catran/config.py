@@ -39,7 +39,7 @@ class CaTranConfig(Config):
         0.0,
         ge=0,
         description="attention below this multiple of its row's mean is 0, in training and extraction; the rest is not "
-        "scaled up. 0: soft attention",
+        "scaled up. 0: soft attention. The paper's start is nearly uniform, so 1 or more leaves nothing to learn from",
     )
     input_layers: int = Field(2, ge=1, description="Linear + BatchNorm pairs before the attention")
     aggregations: int = Field(1, ge=1, description="times the same attention and BatchNorm are applied")

@@ -52,7 +52,8 @@ def affine_part(
     norms = cast("Iterable[nn.BatchNorm1d]", model.input_norms)
     for linear, norm in zip(linears(model.input_linears), norms, strict=True):
         field = field.linear(linear).normalised(norm)
-    scale = attention.detach().sum(1).mean()
+    total = attention.detach().sum(1).mean()
+    scale = torch.where(total > 0, total, 1)  # a threshold may leave nothing
     scaled = mixing = attention / scale
     for number in range(model.config.aggregations):
         mixing = scaled @ mixing if number else scaled

@@ -18,6 +18,7 @@ from grndist.seeds import stream
 Genes = Int64[Tensor, " _"]
 INITIAL_STD = 0.3  # of embeddings
 INITIAL_GAIN = 0.05  # of attention
+LEAST = -1e30  # of a logarithm: a target without any input has weights 0, not NaN
 TARGETS = 1024  # whose scores are held at a time, for all inputs
 
 
@@ -131,7 +132,7 @@ class Attention(nn.Module):
     def _block(self, targets: Genes, inputs: Genes, normalisers: list[Tensor]) -> Float[Tensor, "targets inputs"]:
         block = torch.zeros(len(targets), len(inputs)).to(self.query)
         for head, normaliser in enumerate(normalisers):
-            attention = (self._scores(targets, inputs, head) - normaliser[:, None]).exp()
+            attention = (self._scores(targets, inputs, head) - normaliser.clamp_min(LEAST)[:, None]).exp()
             sign = self.value[targets, head] @ self.role[inputs, head].T * self.query.shape[2] ** -0.5
             block = block + self.log_gain[targets, head, None].exp() * attention * sign
         return len(self.query) ** 0.5 * block

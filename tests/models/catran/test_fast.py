@@ -24,7 +24,7 @@ SETTINGS = st.fixed_dictionaries(
         "expression_input": st.sampled_from(["concatenate", "add"]),
         "projection": st.booleans(),
         "attention": st.sampled_from(["softmax", "sigmoid"]),
-        "attention_threshold": st.sampled_from([0.0, 0.7]),
+        "attention_threshold": st.sampled_from([0.0, 0.7, 5.0]),  # the last leaves nothing
         "input_layers": st.integers(1, 3),
         "aggregations": st.sampled_from([1, 2, 5, 11]),
         "output_layers": st.sampled_from([1, 2]),
