@@ -1,21 +1,26 @@
 """Statistics of a perturbation screen that need no model: effects, partial correlations, odds of being an edge.
 
-Pure functions of arrays, in float64; stores, models and references are unknown here. Signed matrices have the axes
+Pure functions of arrays; stores, models and references are unknown here. Signed matrices have the axes
 [regulators, targets], a row being a perturbed gene or, for statistics of association, any gene. NaN marks what is no
-candidate, such as a gene and itself; it takes no part in any sum and stays NaN.
+candidate, such as a gene and itself; it takes no part in any sum and stays NaN. Odds are in the precision of what they
+are made from, sums of many entries in float64.
 
 Sign: a knock-down that lowers its target (activation) has a negative effect, an activator a positive association.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from scipy.linalg import lapack
 from scipy.optimize import minimize
 from scipy.special import expit
 
-Signed = Float64[np.ndarray, "regulators targets"]
+Signed = Float[np.ndarray, "regulators targets"]
+
+VALUES = 2**16  # that are worked on at once: a few such arrays stay in the cache
 
 START_PROPORTION = 0.1  # of wide entries, before the first step
 START_LOG_ODDS = float(np.log(START_PROPORTION / (1 - START_PROPORTION)))
@@ -87,18 +92,31 @@ def _inverse(matrix: Float64[np.ndarray, "genes genes"]) -> Float64[np.ndarray, 
     return lapack.dpotri(factor, lower=0, overwrite_c=1)[0]
 
 
-def blend(effect: Signed, association: Signed, weight: float = 0.5) -> Signed:
+def blend(effect: Signed, association: Signed, weight: float = 0.5, out: Signed | None = None) -> Signed:
     """Combine the effects of knock-downs with an association of the same genes: effect - weight * association.
 
-    Each is divided by its sd over the entries that are not NaN, the self pairs of both therefore being NaN. The minus
-    makes an activator's two kinds of evidence add up: v < 0 is activation, as in `effect`.
+    Each is divided by its sd over the entries that are not NaN, or is 0 where that is 0. The minus makes an activator's
+    two kinds of evidence add up: v < 0 is activation, as in `effect`. `out`, which may be `effect`, takes the result.
     """
-    return _scaled(effect) - weight * _scaled(association)
+    of_effect, of_association = (1 / unit if unit > 0 else 0.0 for unit in map(_deviation, (effect, association)))
+    v = np.multiply(effect, of_effect, out=out)
+    for rows in _blocks(v):
+        v[rows] -= (weight * of_association) * association[rows]
+    return v
 
 
-def _scaled(values: Signed) -> Signed:
-    deviation = np.nanstd(values)
-    return values / deviation if deviation > 0 else values * 0.0
+def _deviation(values: Signed) -> float:
+    """Return the sd of the entries that are not NaN; 0 where there are none."""
+    count = max(int(np.count_nonzero(~np.isnan(values))), 1)
+    mean = sum(float(np.nansum(values[rows], dtype=np.float64)) for rows in _blocks(values)) / count
+    square = sum(float(np.nansum((values[rows] - mean) ** 2, dtype=np.float64)) for rows in _blocks(values))
+    return float(np.sqrt(square / count))
+
+
+def _blocks(values: np.ndarray) -> Iterator[slice]:
+    """Rows of a matrix, or entries of a vector, in parts of about VALUES entries."""
+    length = max(VALUES // max(values[:1].size, 1), 1)
+    return (slice(first, first + length) for first in range(0, len(values), length))
 
 
 def posterior_log_odds(v: Signed, n_steps: int = 30) -> Signed:
@@ -116,60 +134,92 @@ def posterior_log_odds(v: Signed, n_steps: int = 30) -> Signed:
     square. l grows with |v| within a regulator, and from one |v| it is the larger the more wide entries its regulator
     has; it does not depend on the unit of v or the order of rows and columns. NaN is ignored and stays; exact zeros, as
     a gene that is never seen has, get odds but take no part in the fit, where a spike of them would stand for the
-    narrow normal. Where nothing is wide (all |v| equal) all odds are equal. Holds three arrays of the size of v.
+    narrow normal. Where nothing is wide (all |v| equal) all odds are equal. Holds two arrays of the size of v.
 
     Raises:
         ValueError: an entry is infinite.
     """
-    missing = np.isnan(v)
-    square = np.where(missing, 0.0, v) ** 2
-    silent = square == 0  # tiny values may underflow to it
-    counts = (~silent).sum(axis=1)
-    if not np.isfinite(total := square.sum()):
+    square = np.square(v)
+    np.copyto(square, 0, where=np.isnan(square))
+    counts = np.count_nonzero(square, axis=1)  # tiny values may underflow to 0
+    if not np.isfinite(total := float(square.sum(dtype=np.float64))):
         raise ValueError("an entry is infinite; candidates must be finite and anything else NaN")
     if total == 0:
-        return np.where(missing, np.nan, START_LOG_ODDS)
+        return np.where(np.isnan(v), np.nan, START_LOG_ODDS).astype(v.dtype)
     square *= counts.sum() / total
-    narrow, wide = _start(square[~silent])
-    proportion = np.full(len(v), START_PROPORTION)
-    log_odds = _log_odds(square, proportion, narrow, wide)
+    mixture = _start(square[square > 0], len(v))
     for _ in range(n_steps):
-        proportion, narrow, wide = _maximise(expit(log_odds, out=log_odds), square, silent, counts)
-        log_odds = _log_odds(square, proportion, narrow, wide, out=log_odds)
-    log_odds[missing] = np.nan
-    return log_odds
+        mixture = _improved(mixture, square, counts)
+    level, slope = mixture.line()
+    square *= slope  # the odds take the place of the squares
+    square += level.astype(v.dtype)
+    np.copyto(square, np.nan, where=np.isnan(v))
+    return square
 
 
-def _start(square: Float64[np.ndarray, " edges"]) -> tuple[float, float]:
-    """Return the two variances to start from; the mean of `square` is 1."""
-    narrow = min(max(float(np.median(square)) / 0.6745**2, LEAST_VARIANCE), 1.0)
-    return narrow, max((1 - (1 - START_PROPORTION) * narrow) / START_PROPORTION, 4 * narrow)
+@dataclass(frozen=True)
+class _Mixture:
+    """Shares and variances of the two normals."""
+
+    proportion: Float64[np.ndarray, " regulators"]  # of wide entries
+    narrow: float
+    wide: float
+
+    def line(self) -> tuple[Float64[np.ndarray, "regulators 1"], float]:
+        """Level and slope of the log odds, level + slope v^2."""
+        level = np.log(self.proportion) - np.log1p(-self.proportion) + np.log(self.narrow / self.wide) / 2
+        return level[:, None], (1 / self.narrow - 1 / self.wide) / 2
 
 
-def _log_odds(
-    square: Signed,
-    proportion: Float64[np.ndarray, " regulators"],
-    narrow: float,
-    wide: float,
-    out: Signed | None = None,
-) -> Signed:
-    log_odds = np.multiply(square, (1 / narrow - 1 / wide) / 2, out=out)
-    log_odds += (np.log(proportion) - np.log1p(-proportion) + np.log(narrow / wide) / 2)[:, None]
-    return log_odds
+def _start(square: Float[np.ndarray, " edges"], n_regulators: int) -> _Mixture:
+    """Return the mixture to start from; the mean of `square`, which is put in another order, is 1."""
+    narrow = min(max(float(np.median(square, overwrite_input=True)) / 0.6745**2, LEAST_VARIANCE), 1.0)
+    wide = max((1 - (1 - START_PROPORTION) * narrow) / START_PROPORTION, 4 * narrow)
+    return _Mixture(np.full(n_regulators, START_PROPORTION), narrow, wide)
 
 
-def _maximise(
-    p: Signed, square: Signed, silent: Bool[np.ndarray, "regulators targets"], counts: Int64[np.ndarray, " regulators"]
-) -> tuple[Float64[np.ndarray, " regulators"], float, float]:
-    """Return the proportions and the two variances that fit the posterior probabilities `p` best."""
-    p[silent] = 0.0
-    members, total = p.sum(axis=1), counts.sum()
-    share = members.sum() / total
-    within = np.vdot(p, square)
+def _improved(mixture: _Mixture, square: Signed, counts: Int64[np.ndarray, " regulators"]) -> _Mixture:
+    """Return the mixture that fits its posterior probabilities best: one step of expectation maximisation."""
+    members, within, total = np.zeros(len(square)), 0.0, counts.sum()
+    level, slope = mixture.line()
+    for rows in _blocks(square):
+        p = square[rows] * -slope
+        p -= level[rows].astype(p.dtype)
+        np.exp(p, out=p)  # cannot overflow: proportions and variances are bounded below
+        p += 1
+        np.divide(square[rows] > 0, p, out=p)
+        members[rows] = p.sum(axis=1)
+        within += float(np.vdot(p, square[rows]))
     narrow = max((total - within) / max(total - members.sum(), 1.0), LEAST_VARIANCE)
     wide = max(within / max(members.sum(), 1e-300), narrow)
-    proportion = (members + PRIOR_ENTRIES * share) / (counts + PRIOR_ENTRIES)
-    return np.clip(proportion, LEAST_PROPORTION, 1 - LEAST_PROPORTION), float(narrow), float(wide)
+    proportion = (members + PRIOR_ENTRIES * members.sum() / total) / (counts + PRIOR_ENTRIES)
+    return _Mixture(np.clip(proportion, LEAST_PROPORTION, 1 - LEAST_PROPORTION), float(narrow), float(wide))
+
+
+@dataclass(frozen=True)
+class EdgeOdds:
+    """Log odds of being an edge: of perturbed regulators, and as a function of an association for the others."""
+
+    blended: Signed  # rows of the perturbed regulators; < 0 is activation
+    log_odds: Signed  # of the same rows
+    offset: float  # of the others: offset + slope |association|
+    slope: float
+
+
+def edge_odds(effect: Signed, association: Signed, weight: float = 0.5) -> EdgeOdds:
+    """What two kinds of evidence say of perturbed regulators, and therefore one of them says of the others.
+
+    Perturbed: `posterior_log_odds` of the blend of effect and association. Others have an association only; how much
+    that says is learnt where the effect tells the truth, on the perturbed genes' rows (`transferred_odds`).
+
+    Args:
+        effect: of each perturbed gene's knock-down; NaN for itself. The blend takes its memory.
+        association: of the same rows; signed, such as partial correlations, and NaN for self pairs.
+        weight: of the association in the blend.
+    """
+    offset, slope = transferred_odds(effect, association)
+    blended = blend(effect, association, weight, out=effect)
+    return EdgeOdds(blended, posterior_log_odds(blended), offset, slope)
 
 
 def edge_log_odds(
@@ -180,21 +230,14 @@ def edge_log_odds(
 ) -> Float64[np.ndarray, "genes targets"]:
     """Log odds of being an edge for every gene as regulator, those of perturbed and other genes on one scale.
 
-    Perturbed: `posterior_log_odds` of the blend of effect and association. Others have an association only; how much
-    that says is learnt where the effect tells the truth, on the perturbed genes' rows (`transferred_odds`). Nothing
-    perturbed: `posterior_log_odds` of the association, with one proportion for all.
-
-    Args:
-        effect: of each perturbed gene's knock-down, row i being gene perturbed[i]; NaN for itself.
-        association: signed, such as partial correlations; NaN for self pairs.
-        perturbed: columns of the perturbed genes.
-        weight: of the association in the blend.
+    `edge_odds` says how, row i of `effect` being gene perturbed[i]. Nothing perturbed: `posterior_log_odds` of the
+    association, with one proportion for all.
     """
     if len(perturbed) == 0:
         return posterior_log_odds(association.reshape(1, -1)).reshape(association.shape)
-    offset, slope = transferred_odds(effect, association[perturbed])
-    log_odds = offset + slope * np.abs(association)
-    log_odds[perturbed] = posterior_log_odds(blend(effect, association[perturbed], weight))
+    found = edge_odds(effect.copy(), association[perturbed], weight)
+    log_odds = found.offset + found.slope * np.abs(association)
+    log_odds[perturbed] = found.log_odds
     return log_odds
 
 
@@ -209,30 +252,44 @@ def transferred_odds(effect: Signed, association: Signed) -> tuple[float, float]
     Fitting wide and narrow normals to the associations themselves does not do: genes in one pathway have wide ones in
     both directions (docs/simulator.md).
     """
-    known = ~np.isnan(effect) & ~np.isnan(association)
+    known = ~(np.isnan(effect) | np.isnan(association))
     if not known.any():
         return START_LOG_ODDS, 1.0
-    size, p = np.abs(association[known]), expit(posterior_log_odds(effect)[known])
-    scale = size.mean() or 1.0
-    offset, slope = _logistic_line(size / scale, p)
+    p = posterior_log_odds(effect)[known]
+    expit(p, out=p)
+    size = association[known]
+    np.abs(size, out=size)
+    scale = float(size.mean(dtype=np.float64)) or 1.0
+    size /= scale
+    offset, slope = _logistic_line(size, p)
     return offset, slope / scale
 
 
-def _logistic_line(x: Float64[np.ndarray, " edges"], p: Float64[np.ndarray, " edges"]) -> tuple[float, float]:
+def _logistic_line(x: Float[np.ndarray, " edges"], p: Float[np.ndarray, " edges"]) -> tuple[float, float]:
     """Return offset and slope of the logistic regression of `p` on `x`, with a ridge and a least slope."""
     ridge = RIDGE / len(x)
-    mean = np.clip(p.mean(), LEAST_PROPORTION, 1 - LEAST_PROPORTION)
+    mean = np.clip(p.mean(dtype=np.float64), LEAST_PROPORTION, 1 - LEAST_PROPORTION)
 
     def loss(line: Float64[np.ndarray, " 2"]) -> tuple[float, Float64[np.ndarray, " 2"]]:
         """Cross-entropy per entry, with the ridge, and its gradient."""
-        log_odds = line[0] + line[1] * x
-        value = np.mean(np.logaddexp(0, log_odds) - p * log_odds) + ridge * line[1] ** 2 / 2
-        error = expit(log_odds) - p
-        return float(value), np.array([error.mean(), (error * x).mean() + ridge * line[1]])
+        sums = np.sum([_cross_entropy(line, x[part], p[part]) for part in _blocks(x)], axis=0) / len(x)
+        return float(sums[0] + ridge * line[1] ** 2 / 2), np.array([sums[1], sums[2] + ridge * line[1]])
 
     start = [np.log(mean / (1 - mean)), LEAST_SLOPE]
     offset, slope = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=[(None, None), (LEAST_SLOPE, None)]).x
     return float(offset), float(slope)
+
+
+def _cross_entropy(
+    line: Float64[np.ndarray, " 2"], x: Float[np.ndarray, " edges"], p: Float[np.ndarray, " edges"]
+) -> Float64[np.ndarray, " 3"]:
+    """Return the sums over entries of the cross-entropy and its derivatives by offset and slope, in float64."""
+    x, p = x.astype(np.float64), p.astype(np.float64)
+    log_odds = line[0] + line[1] * x
+    small = np.exp(-np.abs(log_odds))  # as vector instructions, unlike logaddexp and expit
+    value = np.maximum(log_odds, 0).sum() + np.log1p(small).sum() - p @ log_odds
+    error = np.where(log_odds < 0, small, 1) / (1 + small) - p
+    return np.array([value, error.sum(), error @ x])
 
 
 def without_self(scores: Float[np.ndarray, "regulators targets"], rows: Int64[np.ndarray, " regulators"]) -> Signed:

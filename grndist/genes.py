@@ -10,6 +10,14 @@ from jaxtyping import Bool, Int64
 
 NON_TARGETING = "non-targeting"  # the label of control cells, in every store
 CONTROL = -1  # "perturbed gene" of a control cell
+CONTROL_NAMES = ("nontargeting", "control", "ctrl", "nt", "negativecontrol", "negctrl", "ntc")  # as `bare` writes them
+NO_GENE = frozenset({  # what else stands for a gene in labels, as `bare` writes it
+    "na", "nan", "null", "none", "empty", "negative", "multiple", "multiplet", "multiplets", "doublet", "doublets",
+    "mixed", "ambiguous", "excluded", "other", "unassigned", "notassigned", "unknown", "undetermined", "unmapped",
+    "unlabelled", "unlabeled", "noguide", "nogrna", "nosgrna", "unperturbed", "untreated", "mock", "vehicle", "dmso",
+    "wildtype", "safeharbor", "safeharbors", "safeharbour", "safeharbours", "safetargeting", "scramble", "scrambled",
+    "intergenic",
+})  # fmt: skip
 LABEL_SEPARATORS = re.compile(r"[+,|;]")  # between the genes of a combined label
 UNMAPPED = -2  # ... of a cell whose label is not one gene of the panel: neither control nor perturbation of a gene
 
@@ -48,6 +56,16 @@ class GenePanel:
 def parts_of_label(label: str) -> list[str]:
     """What a perturbation label names: one gene, or several of a combined label like "A+B"."""
     return [part.strip() for part in LABEL_SEPARATORS.split(label)]
+
+
+def bare(name: str) -> str:
+    """A name folded and without separators, as spellings differ: "Neg_Ctrl" is "negctrl", "N/A" is "na"."""
+    return re.sub(r"[-_ ./]", "", name).casefold()
+
+
+def may_be_gene(name: str) -> bool:
+    """Whether part of a label that is no gene of the panel can be one that was not measured."""
+    return bare(name) not in NO_GENE.union(CONTROL_NAMES, [""])
 
 
 def some(names: Sequence[str], count: int = 3) -> str:

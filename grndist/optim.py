@@ -37,7 +37,13 @@ class Optimizers:
     """One optimiser a group. What is trained at which rate is a function of (epoch, step), not of state."""
 
     def __init__(self, config: OptimizerConfig, groups: Mapping[str, list[nn.Parameter]], steps: int = 0):
-        """Args: see the classes; `steps` is the length of the whole training, which a one_cycle rate is spread over."""
+        """Args: see the classes; `steps` is the length of the whole training, which only a one_cycle rate depends on.
+
+        Raises:
+            ValueError: a one_cycle rate over a training of unknown length.
+        """
+        if config.rate_over_time == "one_cycle" and steps < 1:
+            raise ValueError(f"a one_cycle rate is spread over all steps of the training, and steps is {steps}")
         self.config = config
         self.steps = steps
         self.groups = groups
@@ -67,7 +73,8 @@ class Optimizers:
             optimizer.load_state_dict(state[name])
 
     def _trained(self, epoch: int) -> list[str]:
-        if self.config.schedule == "joint" or len(self.groups) == 1:
+        """All groups, unless there are two that take turns."""
+        if self.config.schedule == "joint" or len(self.groups) < 2:
             return list(self.groups)
         period = self.config.network_epochs + self.config.adjacency_epochs
         return ["networks"] if epoch % period < self.config.network_epochs else ["adjacency"]

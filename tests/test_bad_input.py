@@ -303,7 +303,7 @@ CASES = [
         "key without its section", "train small.yaml epochs=5", "epochs: unknown key; did you mean 'training.epochs'?"
     ),
     case("unknown preset", "train small.yaml preset=best", "small.yaml: there is no preset 'best'", "dazzle"),
-    case("unknown model", "train small.yaml model.kind=gpt", "small.yaml: model.kind is 'gpt'", "catran, grn_vae"),
+    case("unknown model", "train small.yaml model.kind=gpt", "small.yaml: model.kind is 'gpt'", "catran_d, grn_vae"),
     case(
         "override without =", "train small.yaml training.epochs", "'training.epochs' is not of the form key.path=value"
     ),
@@ -517,7 +517,7 @@ def relabelled(to: str) -> list[str]:
 @pytest.mark.usefixtures("here")
 def test_a_combined_label_is_reported_and_counts_for_none_of_its_genes():
     printed = labelled_store("combined", LABELS)
-    assert "combined labels, kept as they are and counted for none of their genes: 1, 10 cells" in printed
+    assert "such as CaTran-D; others count none): 1, 10 cells" in printed
     assert "'gene01+gene02' (10 cells)" in printed
     assert "20 control, 20 with one perturbed gene" in printed
     losses = interventional_losses("combined")
@@ -533,7 +533,7 @@ def test_a_combined_label_is_reported_and_counts_for_none_of_its_genes():
 @pytest.mark.usefixtures("here")
 def test_perturbed_genes_outside_the_panel_are_reported_and_used_for_nothing():
     printed = labelled_store("unknown", relabelled("MYC"))
-    assert "no gene of the panel, used neither as control nor as perturbation: 1, 10 cells: 'MYC' (10 cells)" in printed
+    assert "these cells neither as control nor as perturbation): 1, 10 cells: 'MYC' (10 cells)" in printed
     assert "20 control, 20 with one perturbed gene" in printed
     obs = anndata.read_zarr("unknown.zarr").obs
     assert list(obs.loc[obs["perturbation"] == "MYC", "is_control"].unique()) == [False]

@@ -53,6 +53,29 @@ def test_groups_have_their_own_rates_and_halvings():
     assert rates == [[1, 0.1], [1, 0.1], [0.5, 0.1], [0.5, 0.1], [0.25, 0.1]]
 
 
+@pytest.mark.parametrize("names", [[], ["networks"]])
+def test_alternating_is_for_models_with_two_groups(names: list[str]):
+    config = OptimizerConfig(optimizer="adam", learning_rate=0.1, schedule="alternating")
+    optimizers = Optimizers(config, {name: [nn.Parameter(torch.ones(1))] for name in names})
+    for step in range(2):  # an epoch of each group, if there were two
+        optimizers.prepare(step, step)
+        for (parameter,) in optimizers.groups.values():
+            parameter.square().backward()
+        before = [float(parameter.detach()) for (parameter,) in optimizers.groups.values()]
+        optimizers.step(step)
+        assert all(float(own[0].detach()) < old for own, old in zip(optimizers.groups.values(), before, strict=True))
+
+
+def test_one_cycle_needs_the_length_of_the_training():
+    config = OptimizerConfig(optimizer="adam", learning_rate=0.1, rate_over_time="one_cycle")
+    groups = {"networks": [nn.Parameter(torch.ones(1))]}
+    with pytest.raises(ValueError, match="over all steps of the training, and steps is 0"):
+        Optimizers(config, groups)
+    optimizers = Optimizers(config, groups, steps=1)
+    optimizers.prepare(0, 0)
+    assert optimizers.optimizers["networks"].param_groups[0]["lr"] == pytest.approx(0.1)
+
+
 def test_lion_is_the_librarys_with_decoupled_decay():
     config = OptimizerConfig(optimizer="lion", learning_rate=0.01, weight_decay=0.05, betas=(0.9, 0.99))
     ours, _ = quadratic(config, steps=5)

@@ -90,6 +90,7 @@ def test_overrides_win_over_the_file_over_the_preset_over_the_paper(tmp_path: Pa
         (["model.hidden=1.5"], "model.hidden: Input should be less than 1"),
         (["model.kind=gpt"], "model.kind is 'gpt'; set it to one of catran, catran_d, grn_vae"),
         (["preset=best"], "there is no preset 'best'; the presets are catran_d, dazzle"),
+        (["preset=catran_notebook"], "the preset 'catran_notebook' is now called 'notebook'; write that instead"),
         (["model.alpha=1"], "model.alpha: unknown key"),
         (["name=a/b"], "name: String should match pattern"),
         (
@@ -134,6 +135,7 @@ def test_a_run_leaves_settings_checkpoints_and_metrics(tmp_path: Path, store_pat
     lines = [json.loads(line) for line in (Path(summary.folder) / "metrics.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(2, 21, 2))
     assert lines[-1]["loss"] == summary.losses["loss"]
+    assert summary.cells_per_second * summary.seconds == pytest.approx(4 * 300)
 
 
 def test_same_settings_same_bits(run_file: Path):
@@ -273,6 +275,31 @@ def test_resume_refuses_changed_settings_by_name(run_file: Path):
     train_run(load(run_file))
     with pytest.raises(UserError, match=r"model.hidden: 0.8 before, 0.5 now"):
         train_run(load(run_file, "model.hidden=0.5"), resume=True)
+
+
+def older(run: str | Path, *keys: str) -> None:
+    """Make the settings of a run those of a version that lacks `keys`, and had other names for presets."""
+    file = Path(run) / "config.yaml"
+    tree = yaml.safe_load(file.read_text()) | {"preset": "catran"}
+    for key in keys:
+        part, _, name = key.partition(".")
+        del tree[part][name]
+    file.write_text(yaml.safe_dump(tree))
+
+
+def test_settings_that_are_newer_than_a_run_had_their_defaults_then(run_file: Path):
+    first = train_run(load(run_file))
+    older(first.folder, "model.form", "model.attention_threshold", "training.steps", "training.source")
+    assert train_run(load(run_file), resume=True).steps == 20
+    with pytest.raises(UserError, match=r"model\.attention_threshold: 0\.0 before, 0\.5 now\ngive the old values"):
+        train_run(load(run_file, "model.attention_threshold=0.5"), resume=True)
+
+
+def test_a_run_whose_settings_are_no_longer_known_is_not_resumed(run_file: Path):
+    file = Path(train_run(load(run_file)).folder) / "config.yaml"
+    file.write_text(file.read_text().replace("attention_threshold:", "attention_cut:"))
+    with pytest.raises(UserError, match=r"is of another version of grndist.*\n.*\n  model\.attention_cut: unknown key"):
+        train_run(load(run_file), resume=True)
 
 
 def test_resume_refuses_another_store_and_another_panel(run_file: Path, tmp_path: Path):

@@ -28,5 +28,9 @@ class Facts:
         return moments(self.view, self.expression)
 
     def sums(self, perturbations: Perturbations) -> Sums:
-        """Sums over the cells of every label and, with `products`, over products of genes: one pass."""
+        """Sums over the cells of every label and, with `products`, over products of genes: one pass, in one task.
+
+        More tasks, on other machines, are `moments.sums` with workers and a scheduler; here each would hold sums of its
+        own and wait for the same cores.
+        """
         return sums(self.view, self.expression, perturbations, self.products)

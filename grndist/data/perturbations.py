@@ -11,9 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from grndist.data.view import View
-from grndist.genes import NON_TARGETING, GenePanel, parts_of_label
-
-NO_GENE = frozenset({"excluded", "unknown", "unassigned", "ambiguous", "multiple", "nan", "none", ""})  # labels, folded
+from grndist.genes import NON_TARGETING, GenePanel, may_be_gene, parts_of_label
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +76,6 @@ def perturbations_of(view: View, use_unmeasured: bool = True) -> Perturbations:
 
 
 def _genes_of(label: str, panel: GenePanel) -> set[str]:
-    """The genes a label names; a name of the panel is one gene whatever is in it."""
-    if label == NON_TARGETING or label.casefold() in NO_GENE:
-        return set()
-    return {label} if label in panel.index else set(parts_of_label(label)) - {NON_TARGETING, ""}
+    """The genes a label names; a name of the panel is one gene whatever is in it. Controls beside genes are none."""
+    parts = [label] if label in panel.index else parts_of_label(label)
+    return {part for part in parts if part in panel.index or may_be_gene(part)}

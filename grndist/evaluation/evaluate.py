@@ -103,8 +103,9 @@ def evaluate(
 ) -> Scores:
     """Score `edges`, chance and (with `expression`) absolute correlation in every definition.
 
-    The panel is the genes of `expression`, else `edges.genes`, else the genes named in the edge list. Reference edges
-    with a gene outside it are dropped and counted. Candidates:
+    The panel is the genes of `expression`, else `edges.genes` and any other regulators of the edge list (perturbed
+    genes that were not measured), else the genes named in the edge list. Reference edges with a gene outside it are
+    dropped and counted. Candidates:
 
     - DAZZLE: TF x ALL, with TF the first genes and ALL all genes of the reference as given, both in the panel.
     - BEELINE: the same of the reference edges left in the panel (its `tf_edges`) where the reference names regulators;
@@ -118,7 +119,7 @@ def evaluate(
             true, or the list has fewer candidates than k.
     """
     _refuse_foreign_genes(edges, reference, place)
-    panel = set((expression.genes if expression else edges.genes) or _names(edges.table))
+    panel = set(expression.genes) if expression else _panel(edges)
     true = _within(panel, reference)
     correlation = _correlation(expression, _names(reference.table)) if expression else None
     rows = []
@@ -173,6 +174,10 @@ def _correlation(expression: Expression, names: set[str]) -> pd.DataFrame:
     genes = [expression.genes[column] for column in columns]
     matrix = absolute_correlation(block[:, columns] for block in expression.blocks())
     return pd.DataFrame(matrix, index=genes, columns=genes)
+
+
+def _panel(edges: EdgeList) -> set[str]:
+    return set(edges.genes) | set(edges.table["regulator"]) if edges.genes else _names(edges.table)
 
 
 def _within(panel: set[str], reference: Reference) -> pd.DataFrame:

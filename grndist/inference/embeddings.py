@@ -58,7 +58,7 @@ def embeddings_of_run(where: str | Path) -> Embeddings:
     if not found:
         raise InferenceError(
             f"{where}: this model ({about.config['model']['kind']}) has no gene embeddings; train one that has: "
-            "model.kind=catran, or model.kind=catran_d with model.form=bilinear"
+            "model.kind=catran, or model.kind=catran_d with model.form=bilinear or attention"
         )
     by_role = {role: values.numpy(force=True) for role, values in found.items()}
     return Embeddings(str(where), tuple(about.genes), by_role)

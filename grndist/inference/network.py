@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from pydantic import TypeAdapter, ValidationError
 
 from grndist import models
@@ -51,6 +51,7 @@ class Network:
     model: models.Model
     rows: Int64[np.ndarray, " regulators"]
     columns: Int64[np.ndarray, " targets"]
+    undirected: bool = False  # both directions of a pair are one edge
 
     @property
     def regulators(self) -> np.ndarray:
@@ -74,7 +75,15 @@ class Network:
             rows = self.rows[start : start + ROWS]
             weights = self.model.adjacency(torch.from_numpy(rows)).numpy()
             self._refuse_not_finite(weights)
-            yield Block(slice(start, start + len(rows)), weights if whole else weights[:, self.columns])
+            weights = weights if whole else weights[:, self.columns]
+            if self.undirected:
+                weights = np.where(self._repeats(rows), 0, weights)
+            yield Block(slice(start, start + len(rows)), weights)
+
+    def _repeats(self, rows: Int64[np.ndarray, " rows"]) -> Bool[np.ndarray, "rows targets"]:
+        """Pairs against panel order that are wanted in panel order, too."""
+        both_ways = np.isin(rows, self.columns)[:, None] & np.isin(self.columns, self.rows)
+        return both_ways & (rows[:, None] > self.columns)
 
     def _refuse_not_finite(self, weights: Float[np.ndarray, "regulators targets"]) -> None:
         if not np.isfinite(weights).all():
@@ -123,10 +132,11 @@ def network_of(folder: Path, lists: GeneLists | None = None) -> Network:
     columns = np.arange(len(about.genes))
     if lists.targets is not None:
         columns = _positions(about.genes, _listed(lists.targets, "--targets", about.genes, "genes"))
-    return Network(folder, about, load_model(folder, about), rows, columns)
+    model = load_model(folder, about)
+    return Network(folder, about, model, rows, columns, models.is_undirected(model.config))
 
 
-def load_model(folder: Path, about: checkpoint.Description) -> models.Model:
+def load_model(folder: Path, about: checkpoint.Description) -> models.AnyModel:
     """The model of a checkpoint, ready to be asked.
 
     Raises:

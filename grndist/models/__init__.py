@@ -12,7 +12,9 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from grndist.data.facts import Facts
+from grndist.data.perturbations import perturbations_of
 from grndist.data.stream.batch import Batch, MomentsBatch
+from grndist.data.view import View
 from grndist.models import catran_d
 from grndist.models.catran import CaTran, CaTranConfig
 from grndist.models.catran_d import CaTranD, CaTranDConfig
@@ -64,14 +66,29 @@ def can_use_moments(config: ModelConfig) -> bool:
     return isinstance(config, CaTranDConfig) and config.own_perturbation == "zeroed"
 
 
-def bytes_of_moments(config: ModelConfig, n_genes: int) -> int:
-    """Memory that learning from moments takes."""
-    return catran_d.bytes_needed(config, n_genes) if isinstance(config, CaTranDConfig) else 0
+def bytes_of_moments(config: ModelConfig, view: View) -> int:
+    """Memory that learning from moments of these cells takes."""
+    if not isinstance(config, CaTranDConfig):
+        return 0
+    known = perturbations_of(view, config.unmeasured)
+    return catran_d.bytes_needed(config, known.n_genes, known.n_inputs, known.n_labels)
 
 
 def is_solved(config: ModelConfig) -> bool:
     """Whether such a model is solved from moments rather than trained."""
     return isinstance(config, CaTranDConfig) and config.form == "full"
+
+
+def is_undirected(config: ModelConfig) -> bool:
+    """Whether both directions of a pair are one edge: the adjacency is symmetric, and half of it says everything."""
+    return isinstance(config, CaTranConfig) and config.edges == "undirected"
+
+
+def resolved(config: ModelConfig, from_moments: bool) -> ModelConfig:
+    """The settings with every choice made that depends on what the model learns from."""
+    if isinstance(config, CaTranDConfig) and config.form == "auto":
+        return config.model_copy(update={"form": "full" if from_moments else "bilinear"})
+    return config
 
 
 def build(config: ModelConfig, facts: Facts, seed: int) -> Built:

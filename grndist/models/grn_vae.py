@@ -64,9 +64,9 @@ class GRNVAEConfig(Config):
         return self
 
     @property
-    def needs_controls(self) -> bool:
-        """The model does not look at perturbations."""
-        return False
+    def without_controls(self) -> str:
+        """Empty: the model does not look at perturbations."""
+        return ""
 
 
 class GRNVAE(nn.Module):

@@ -10,7 +10,8 @@ A run at a URL is worked on in a temporary folder and copied up as it goes (`mir
 """
 
 from grndist.runs.config import RunConfig, TrainingConfig, load_run, presets
-from grndist.runs.folder import Interrupted, tracked
+from grndist.runs.folder import tracked
+from grndist.runs.stopping import Interrupted
 from grndist.runs.train import RunSummary, train_run
 from grndist.runs.workplace import RunError
 

@@ -14,6 +14,8 @@ from grndist.optim import OptimizerConfig
 from grndist.storage import absolute
 from grndist.tracking import TrackingConfig
 
+RENAMED = {"catran": "paper", "catran_submission": "submission", "catran_notebook": "notebook"}  # presets
+
 
 class TrainingConfig(OptimizerConfig):
     """How the cells are visited, for how long, and how often to look."""
@@ -149,6 +151,8 @@ def presets() -> list[str]:
 def _preset(name: Any, where: Path) -> Tree:
     if name is None:
         return {}
+    if name in RENAMED:
+        raise ConfigError(f"{where}: the preset {name!r} is now called {RENAMED[name]!r}; write that instead")
     if name not in presets():
         raise ConfigError(f"{where}: there is no preset {name!r}; the presets are {', '.join(presets())}")
     with resources.as_file(resources.files("grndist.models") / "presets" / f"{name}.yaml") as file:

@@ -10,25 +10,17 @@ from typing import Literal
 
 import yaml
 
-from grndist.config import Tree, read_tree, validate
+from grndist.config import ConfigError, Tree, read_tree, validate
 from grndist.data.view import View
-from grndist.errors import UserError
 from grndist.files import WriteError, written_aside
 from grndist.runs.config import RunConfig
+from grndist.runs.stopping import Interrupted
 from grndist.runs.workplace import RunError
 from grndist.storage import is_remote, open_storage
 from grndist.tracking import Status, Tracker, TrackingConfig, open_tracker
 from grndist.training import checkpoint
 
 logger = logging.getLogger(__name__)
-
-
-class Interrupted(UserError):  # noqa: N818 - not an error of the user's, but the message is all there is to say
-    """The run was asked to stop and has left a checkpoint."""
-
-    def __init__(self, message: str, signum: int):
-        super().__init__(message)
-        self.exit_status = 128 + signum
 
 
 def prepare(folder: Path, config: RunConfig, view: View, resume: bool) -> Path | None:
@@ -49,7 +41,7 @@ def prepare(folder: Path, config: RunConfig, view: View, resume: bool) -> Path |
             "give that store, or start anew with --overwrite"
         )
     seen = before.pop("view_digest", None)
-    changed = _differences(before, settings)
+    changed = _differences(_of_this_version(before, folder), settings)
     if changed:
         raise RunError(
             "\n".join([f"{folder}: --resume goes on with the run's own settings, but these differ:", *changed])
@@ -63,14 +55,25 @@ def prepare(folder: Path, config: RunConfig, view: View, resume: bool) -> Path |
     return found[-1] if found else None
 
 
+def _of_this_version(before: Tree, folder: Path) -> Tree:
+    """The settings of a run, with the defaults of those that are newer than it."""
+    try:
+        return validate(RunConfig, before, folder / "config.yaml").model_dump(mode="json")
+    except ConfigError as error:
+        raise RunError(
+            f"{folder} is of another version of grndist, whose settings are not those of this one; go on with that "
+            f"version, or start anew with --overwrite\n{error}"
+        ) from None
+
+
 def _differences(before: Tree, now: Tree, prefix: str = "") -> list[str]:
-    """Keys whose values differ; paths may, since a run and its store can be moved."""
+    """Keys whose values differ; paths may, since a run and its store can be moved, and what a preset is called."""
     lines = []
     for key in sorted(before.keys() | now.keys()):
         old, new, place = before.get(key), now.get(key), f"{prefix}{key}"
         if isinstance(old, dict) and isinstance(new, dict):
             lines += _differences(old, new, f"{place}.")
-        elif old != new and place not in ("store", "runs"):
+        elif old != new and place not in ("store", "runs", "preset"):
             lines.append(f"  {place}: {old!r} before, {new!r} now")
     return lines
 

@@ -1,5 +1,6 @@
 """What a run learns from: mini-batches of cells, or the second moments of all of them. Decided and built here."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,13 +9,15 @@ import torch
 
 from grndist import models
 from grndist.data.facts import Facts
+from grndist.data.selection.gene_names import read_gene_list
 from grndist.data.stream.batch import Batch, MomentsBatch
 from grndist.data.stream.loader import Loader
 from grndist.data.stream.plan import BalancedPlan, ShuffledPlan, cells_per_window, gene_subset
 from grndist.data.view import View
+from grndist.genes import some
 from grndist.optim import Optimizers
-from grndist.runs.config import RunConfig
-from grndist.runs.workplace import RunError
+from grndist.runs.config import RunConfig, TrainingConfig
+from grndist.runs.refusals import refuse_source
 from grndist.training.loop import State
 
 GIB = 2**30
@@ -28,84 +31,77 @@ class Learning:
     state: State
     batch_at: Callable[[int], Batch | MomentsBatch]
     steps: int
-    line: str  # what it does, in words
-    unmeasured: tuple[str, ...]  # regulators that are not in the panel
+    lines: tuple[str, ...]  # what it does, in words
+    n_cells: int  # whose moments were summed before the first step; 0 where the steps see the cells
+    unmeasured: tuple[str, ...]  # inputs that are not in the panel
+    regulators: list[str] | None  # genes that may regulate; None: all, unmeasured ones too
 
 
-def resolved(config: RunConfig, n_genes: int) -> RunConfig:
-    """The settings with "auto" decided; a function of the settings and the panel alone, so a resumed run agrees.
+def resolved(config: RunConfig, view: View) -> RunConfig:
+    """The settings with "auto" decided; a function of the settings and the view alone, so a resumed run agrees.
 
     Raises:
         RunError: moments are asked for, or needed, and cannot be had.
     """
     training, model = config.training, config.model
-    can, needed = models.can_use_moments(model), models.bytes_of_moments(model, n_genes) / GIB
+    can, needed = models.can_use_moments(model), models.bytes_of_moments(model, view) / GIB
     fit = needed <= training.moments_memory
     if training.source == "auto" and not can:
         return config
     source = (
         ("moments" if fit and training.epochs is None else "cells") if training.source == "auto" else training.source
     )
-    _refuse(config, source, needed)
+    refuse_source(config, source, needed)
+    model = models.resolved(model, source == "moments")
     update: dict[str, Any] = {"source": source}
     if models.is_solved(model):
         update |= {"steps": 1}
     elif training.source == "auto" and not fit and training.genes_per_step is None and training.steps is not None:
-        genes = min(GENES_OF_LARGE_PANELS, n_genes)
-        update |= {"genes_per_step": genes, "steps": training.steps * -(-n_genes // genes)}  # as often for every gene
-    return config.model_copy(update={"training": training.model_copy(update=update)})
+        genes = min(GENES_OF_LARGE_PANELS, view.n_genes)
+        often = -(-view.n_genes // genes)  # so that every gene is seen as often
+        update |= {"genes_per_step": genes, "steps": training.steps * often}
+    return config.model_copy(update={"model": model, "training": training.model_copy(update=update)})
 
 
-def _refuse(config: RunConfig, source: str, needed: float) -> None:
-    training, model = config.training, config.model
-    if models.is_solved(model) and source == "cells":
-        raise RunError(
-            f"model.form=full is solved from moments, which take {needed:.1f} GiB here (training.moments_memory is "
-            f"{training.moments_memory:g}, training.source={training.source}, training.epochs={training.epochs}); "
-            "raise the memory, leave out epochs and source, or set model.form=bilinear"
-        )
-    if source == "cells":
-        return
-    if not models.can_use_moments(model):
-        raise RunError(
-            f"training.source=moments: model.kind={model.kind} with these settings learns from cells; set it to auto"
-        )
-    if needed > training.moments_memory:
-        raise RunError(
-            f"training.source=moments: the moments of this panel take {needed:.1f} GiB and training.moments_memory is "
-            f"{training.moments_memory:g}; raise it, set training.source=cells, or keep fewer genes"
-        )
-    if training.epochs is not None:
-        raise RunError(
-            "training.source=moments has no epochs, since every step sees all cells; set training.epochs=null and "
-            "training.steps, or training.source=cells"
-        )
+def steps_of(config: RunConfig, view: View) -> int:
+    """Length of the whole training; `config` is `resolved`."""
+    return config.training.steps or (config.training.epochs or 0) * _plan(config, view).steps_per_epoch
 
 
 def learning(config: RunConfig, view: View) -> Learning:
     """The model and its data; `config` is `resolved`."""
-    training = config.training
+    training, begun = config.training, time.monotonic()
     facts = Facts(view, config.expression, products=training.source == "moments")
     built = models.build(config.model, facts, training.seed)
     device = torch.device(training.device)
     built.model.to(device)
+    steps = steps_of(config, view)
+    batch_at: Callable[[int], Batch | MomentsBatch]
     if built.moments is not None:
-        batch_at, steps, line = _from_moments(config, view, built.moments.to(device))
+        batch_at, n_cells = _from_moments(config, view, built.moments.to(device)), view.n_cells
+        line = _line_of_moments(config, view, time.monotonic() - begun)
     else:
-        batch_at, steps, line = _from_cells(config, view, device)
+        plan = _plan(config, view)
+        batch_at, n_cells = Loader(view, plan, config.expression, device=device).batch_at, 0
+        line = _line_of_cells(training, plan)
     state = State(built.model, Optimizers(training, built.model.parameter_groups(), steps))
-    return Learning(state, batch_at, steps, line, built.unmeasured)
+    regulators = _regulators(config, view, built.unmeasured)
+    lines = (line, *_line_of_unmeasured(built.unmeasured, regulators))
+    return Learning(state, batch_at, steps, lines, n_cells, built.unmeasured, regulators)
 
 
-def _from_cells(
-    config: RunConfig, view: View, device: torch.device
-) -> tuple[Callable[[int], Batch | MomentsBatch], int, str]:
-    training = config.training
-    plan = _plan(config, view)
-    loader = Loader(view, plan, config.expression, device=device)
-    steps = training.steps or (training.epochs or 0) * plan.steps_per_epoch
-    length = f"{training.epochs} epochs of {plan.steps_per_epoch} steps" if training.epochs else f"{steps:,} steps"
-    return loader.batch_at, steps, f"{length}, mini-batches of {training.cells_per_step:,} cells"
+def _regulators(config: RunConfig, view: View, unmeasured: tuple[str, ...]) -> list[str] | None:
+    """Names of the genes that may regulate, with the unmeasured ones of the list; None where there is no list."""
+    measured = view.panel.regulators
+    if measured is None or config.genes.regulators is None:
+        return measured
+    listed = set(read_gene_list(config.genes.regulators, "genes.regulators"))
+    return measured + [gene for gene in unmeasured if gene in listed]
+
+
+def _line_of_unmeasured(unmeasured: tuple[str, ...], regulators: list[str] | None) -> list[str]:
+    names = [gene for gene in unmeasured if regulators is None or gene in regulators]
+    return [f"{len(names):,} perturbed genes that were not measured may regulate, too: {some(names)}"] if names else []
 
 
 def _plan(config: RunConfig, view: View) -> BalancedPlan | ShuffledPlan:
@@ -123,18 +119,23 @@ def _plan(config: RunConfig, view: View) -> BalancedPlan | ShuffledPlan:
     )  # fmt: skip
 
 
-def _from_moments(
-    config: RunConfig, view: View, whole: MomentsBatch
-) -> tuple[Callable[[int], Batch | MomentsBatch], int, str]:
-    training = config.training
-    genes = training.genes_per_step or view.n_genes
-    steps = training.steps or 1
+def _line_of_cells(training: TrainingConfig, plan: BalancedPlan | ShuffledPlan) -> str:
+    length = f"{training.epochs} epochs of {plan.steps_per_epoch}" if training.epochs else f"{training.steps:,}"
+    return f"{length} steps, mini-batches of {training.cells_per_step:,} cells"
+
+
+def _from_moments(config: RunConfig, view: View, whole: MomentsBatch) -> Callable[[int], MomentsBatch]:
+    seed, genes = config.training.seed, config.training.genes_per_step or view.n_genes
 
     def batch_at(step: int) -> MomentsBatch:
         if genes >= view.n_genes:
             return replace(whole, step=step)
-        chosen = torch.from_numpy(gene_subset(training.seed, 0, step, view.n_genes, genes))
+        chosen = torch.from_numpy(gene_subset(seed, 0, step, view.n_genes, genes))
         return replace(whole.subset(chosen.to(whole.genes.device)), step=step)
 
-    how = "solved" if models.is_solved(config.model) else f"{steps:,} steps"
-    return batch_at, steps, f"from the second moments of {view.n_cells:,} cells (one pass over them), {how}"
+    return batch_at
+
+
+def _line_of_moments(config: RunConfig, view: View, seconds: float) -> str:
+    how = "solved" if models.is_solved(config.model) else f"{config.training.steps:,} steps"
+    return f"from the second moments of {view.n_cells:,} cells (one pass over them; ready in {seconds:.1f} s), {how}"

@@ -2,7 +2,6 @@
 
 import logging
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -17,13 +16,14 @@ from grndist.data.selection import select
 from grndist.data.store import open_store
 from grndist.data.stream.batch import Batch, MomentsBatch
 from grndist.data.view import View
-from grndist.genes import CONTROL
 from grndist.progress import bar
 from grndist.runs.config import RunConfig, TrainingConfig
-from grndist.runs.folder import Interrupted, metrics_file, prepare, tracking
-from grndist.runs.learning import Learning, learning, resolved
+from grndist.runs.folder import metrics_file, prepare, tracking
+from grndist.runs.learning import Learning, learning, resolved, steps_of
 from grndist.runs.mirror import mirrored
-from grndist.runs.workplace import RunError, Workplace, locked
+from grndist.runs.refusals import refuse_unfit
+from grndist.runs.stopping import Interrupted, collected, stopped_at_once
+from grndist.runs.workplace import Workplace, locked
 from grndist.storage import StorageError, is_remote, joined
 from grndist.tracking import Tracker
 from grndist.training import checkpoint
@@ -50,25 +50,26 @@ def train_run(config: RunConfig, resume: bool = False, overwrite: bool = False) 
 
     Raises:
         UserError: the store, the run directory or the settings do not allow it.
-        Interrupted: Ctrl-C or SIGTERM; a checkpoint of that step is left.
+        Interrupted: Ctrl-C or SIGTERM; a checkpoint of that step is left, if it was not before the first one.
     """
     if config.training.threads is not None:
         torch.set_num_threads(config.training.threads)
     store = open_store(config.store)
     view = select(store, config)
-    _check_labels(config, view)
-    config = resolved(config, view.n_genes)
+    refuse_unfit(config, view)
+    config = resolved(config, view)
     run = joined(config.runs, config.name)
     with mirrored(run, resume, overwrite) if is_remote(run) else locked(Path(run), resume, overwrite) as place:
         start = prepare(place.folder, config, view, resume)
         place.deliver()
         logger.info("%s", "\n".join([f"store: {store.summary()}", *view.lines]))
-        learns = learning(config, view)
-        logger.info("training: %s", learns.line)
-        if start is not None:
-            checkpoint.restore(start, learns.state)
+        started = time.monotonic()
+        learns = _prepared(config, view, start, overwrite)
         with tracking(place.folder, config, view) as tracker:
-            summary = _train(place, config, view, learns, tracker)
+            summary = _train(place, config, view, learns, tracker, started) if learns else None
+            final = checkpoint.latest(place.folder / "checkpoints")
+            tracker.log_model({name: final / name for name in checkpoint.NETWORK_FILES})
+        summary = summary or _finished(place, final)
         return replace(summary, tracking=tracker.where())
 
 
@@ -83,8 +84,8 @@ class _UnderWay:
     logs: tuple[Callable[[int, dict[str, float]], None], ...]
     show: Callable[[float, float], None]  # loss, cells per second
     stopped: list[int]  # signals that asked it to stop
-    started: float = field(default_factory=time.monotonic)
-    cells: int = 0
+    started: float  # when its preparation began
+    cells: int  # seen by now
     losses: dict[str, float] = field(default_factory=dict)  # of the last step
 
     def after_step(self, state: State, batch: Batch | MomentsBatch, losses: dict[str, float]) -> None:
@@ -94,9 +95,9 @@ class _UnderWay:
             Interrupted: a signal has come; a checkpoint of this step is left.
         """
         training, ends = self.config.training, state.step == self.learns.steps
-        self.cells += batch.n_cells
+        self.cells += batch.n_cells if isinstance(batch, Batch) else 0
         self.losses.update(losses)
-        rate = self.cells / (time.monotonic() - self.started)
+        rate = self.rate
         self.show(losses["loss"], rate)
         if state.step % training.log_every == 0 or ends:
             for log in self.logs:
@@ -110,11 +111,16 @@ class _UnderWay:
         if state.step % training.checkpoint_every == 0 and not ends:
             self.save(state)
 
+    @property
+    def rate(self) -> float:
+        """Cells per second since its preparation began; cells whose moments were summed count once."""
+        return self.cells / max(time.monotonic() - self.started, 1e-9)
+
     def save(self, state: State) -> Path:
         """Leave a checkpoint in the run directory."""
         about = checkpoint.Description(
             state.step, self.config.model_dump(mode="json"), list(self.view.panel.names), self.view.store.digest,
-            self.view.panel.regulators, list(self.learns.unmeasured),
+            self.learns.regulators, list(self.learns.unmeasured),
         )  # fmt: skip
         path = checkpoint.save(self.place.folder / "checkpoints", state, about)
         try:
@@ -124,17 +130,43 @@ class _UnderWay:
         return path
 
 
-def _train(place: Workplace, config: RunConfig, view: View, learns: Learning, tracker: Tracker) -> RunSummary:
+def _prepared(config: RunConfig, view: View, start: Path | None, overwrite: bool) -> Learning | None:
+    """What is to be learnt from checkpoint `start` on, with a line in the log; None after the last step.
+
+    Raises:
+        Interrupted: a signal has come before it was ready.
+    """
+    step = 0 if start is None else checkpoint.describe(start).step
+    if start is not None and step >= steps_of(config, view):
+        logger.info("training: all %d steps are done", step)
+        return None
+    again = "the same command starts it again" if overwrite else "go on with the same command and --resume"
+    with stopped_at_once(f"stopped in its preparation, before step {step + 1}: there is nothing to save; {again}"):
+        learns = learning(config, view)
+        if start is not None:
+            checkpoint.restore(start, learns.state)
+    logger.info("training: %s", "\n".join(learns.lines))
+    return learns
+
+
+def _train(
+    place: Workplace, config: RunConfig, view: View, learns: Learning, tracker: Tracker, started: float
+) -> RunSummary:
     state, steps = learns.state, learns.steps
-    first = state.step
-    with _stop_signals() as stopped, metrics_file(place.folder, first) as write, _training_bar(first, steps) as show:
-        under_way = _UnderWay(place, config, view, learns, (write, tracker.log_metrics), show, stopped)
+    with collected() as stopped, metrics_file(place.folder, state.step) as write, _bar(state.step, steps) as show:
+        logs = (write, tracker.log_metrics)
+        under_way = _UnderWay(place, config, view, learns, logs, show, stopped, started, learns.n_cells)
         train(state, learns.batch_at, steps, under_way.after_step, _precision(config.training))
-        final = under_way.save(state) if state.step > first else checkpoint.latest(place.folder / "checkpoints")
-    seconds = time.monotonic() - under_way.started
-    tracker.log_model({name: final / name for name in ("weights.safetensors", "checkpoint.json")})
+        final = under_way.save(state)
+    seconds = time.monotonic() - started
     there = joined(place.run, "checkpoints", final.name)
-    return RunSummary(place.run, there, state.step, seconds, under_way.cells / max(seconds, 1e-9), under_way.losses)
+    return RunSummary(place.run, there, state.step, seconds, under_way.cells / seconds, under_way.losses)
+
+
+def _finished(place: Workplace, final: Path) -> RunSummary:
+    """Of a run that had no step left."""
+    there = joined(place.run, "checkpoints", final.name)
+    return RunSummary(place.run, there, checkpoint.describe(final).step, seconds=0.0, cells_per_second=0.0, losses={})
 
 
 def _precision(training: TrainingConfig) -> Callable[[], AbstractContextManager[Any]]:
@@ -145,51 +177,8 @@ def _precision(training: TrainingConfig) -> Callable[[], AbstractContextManager[
     return nullcontext
 
 
-def _check_labels(config: RunConfig, view: View) -> None:
-    """Refuse a device that is not there, and what needs perturbed or control cells where there are none."""
-    if config.training.device == "cuda" and not torch.cuda.is_available():
-        raise RunError("training.device=cuda: PyTorch finds no CUDA device here; set training.device=cpu")
-    if config.expression.transform == "clr" and view.state != "counts":
-        raise RunError(
-            f"{config.store}: its values are {view.state}, and expression.transform=clr is for counts; ingest the "
-            "counts (--layer or --raw may hold them), or set another transform"
-        )
-    perturbed, share = view.perturbed, config.training.control_share
-    if share is not None and config.training.sampling == "per_perturbation":
-        missing = "perturbed" if (perturbed < 0).all() else "control"
-        if (perturbed < 0).all() or (share > 0 and not (perturbed == CONTROL).any()):
-            raise RunError(
-                f"{config.store}: no {missing} cells, and training.control_share={share} draws from them; set it to "
-                "null, or training.sampling=shuffled"
-            )
-    if config.model.needs_controls and (perturbed != CONTROL).any() and not (perturbed == CONTROL).any():
-        raise RunError(
-            f"{config.store}: no control cells, and model.kind={config.model.kind} compares perturbed cells with them; "
-            "ingest again with --control LABEL, or set model.interventional_weight=0"
-        )
-
-
 @contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list while the block runs; a second one acts at once."""
-    received: list[int] = []
-    before: dict[int, Any] = {}
-
-    def receive(signum: int, frame: Any) -> None:
-        received.append(signum)
-        signal.signal(signum, before[signum])
-
-    for stop in (signal.SIGINT, signal.SIGTERM):
-        before[stop] = signal.signal(stop, receive)
-    try:
-        yield received
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
-
-
-@contextmanager
-def _training_bar(first: int, steps: int) -> Iterator[Callable[[float, float], None]]:
+def _bar(first: int, steps: int) -> Iterator[Callable[[float, float], None]]:
     with bar("loss {task.fields[loss]:.4f}", "{task.fields[rate]:,.0f} cells/s") as progress:
         task = progress.add_task("train", total=steps, completed=first, loss=math.nan, rate=0.0)
         yield lambda loss, rate: progress.update(task, advance=1, loss=loss, rate=rate)

@@ -43,6 +43,11 @@ def test_every_cell_has_the_inputs_of_its_label(store: Store):
         ("g4+", [4]),
         ("unknown", []),
         ("Excluded", []),
+        ("N/A", []),
+        ("safe-targeting", []),
+        ("g1+g2+ctrl", [1, 2]),
+        ("g1|Neg_Ctrl", [1]),
+        ("g1+zz+doublet", [1, N_GENES]),
         ("zz+aa+g0", [0, N_GENES, N_GENES + 1]),
     ],
 )
@@ -104,3 +109,12 @@ def test_a_gene_with_a_plus_in_its_name_is_one_gene(store: Store):
     view = whole(replace(store, panel=panel))
     known = perturbations_of(view)
     assert members_of(view, known, "g1+g3") == [0]
+
+
+def test_a_gene_of_the_panel_is_a_gene_whatever_else_its_name_means(store: Store):
+    panel = replace(store.panel, names=("nan", "NT", *store.panel.names[2:]))
+    view = labelled(replace(store, panel=panel), NON_TARGETING, "nan", "NT+g2")
+    known = perturbations_of(view)
+    assert members_of(view, known, "nan") == [0]
+    assert members_of(view, known, "NT+g2") == [1, 2]
+    assert known.unmeasured == ()

@@ -12,6 +12,7 @@ from grndist.errors import UserError
 from grndist.evaluation.evaluate import Expression, evaluate
 from grndist.evaluation.references import Reference, read_reference
 from grndist.networks.edges import EdgeList, edge_list
+from grndist.networks.io import read_edges, write_edges
 from grndist.seeds import stream
 
 GENES = tuple("ABCDEFGH")
@@ -96,7 +97,7 @@ def test_the_panel_is_the_expressions_genes_then_the_lists_panel_then_its_names(
     expression = Expression(tuple("ABCD"), lambda: [np.eye(4, dtype=np.float32)])
     edges = complete()
     unknown_panel = EdgeList(edges.table, ())
-    smaller_panel = EdgeList(edges.table, tuple("ABC"))
+    smaller_panel = EdgeList(edges.table[edges.table["regulator"].isin(list("ABC"))], tuple("ABC"))
     panels = [
         evaluate(edges, reference(), expression, False, seed=0).counts,
         evaluate(edges, reference(), None, False, seed=0).counts,
@@ -104,6 +105,19 @@ def test_the_panel_is_the_expressions_genes_then_the_lists_panel_then_its_names(
         evaluate(smaller_panel, reference(), None, False, seed=0).counts,
     ]
     assert [(counts.panel_genes, counts.outside_panel) for counts in panels] == [(4, 1), (8, 0), (8, 0), (3, 2)]
+
+
+@pytest.mark.parametrize("ending", ["parquet", "tsv"])
+def test_regulators_outside_the_panel_are_scored_whatever_the_file(tmp_path: Path, ending: str):
+    """E was perturbed and not measured."""
+    table = complete().table
+    listed = table[table["target"] != "E"].reset_index(drop=True)
+    write_edges(EdgeList(listed, tuple("ABCDFGH")), tmp_path / f"edges.{ending}")
+    scores = evaluate(read_edges(tmp_path / f"edges.{ending}"), reference(), None, False, seed=0)
+    assert (scores.counts.panel_genes, scores.counts.outside_panel) == (8, 0)
+    assert row(scores, lineage="BEELINE")["candidates"] == 12
+    known = evaluate(EdgeList(listed, GENES), reference(), None, False, seed=0)
+    pd.testing.assert_frame_equal(scores.table, known.table)
 
 
 def test_a_regulator_with_no_edge_left_in_the_panel_is_a_candidate_for_dazzle_alone():

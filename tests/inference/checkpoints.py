@@ -1,6 +1,7 @@
 """Checkpoints of models with weights that are worth ranking."""
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -42,8 +43,8 @@ def grn_vae() -> GRNVAE:
     return model
 
 
-def catran() -> CaTran:
-    return CaTran(CaTranConfig(embedding=4, embedding_std=0.5, linear_std=0.5), N)
+def catran(edges: Literal["directed", "undirected"] = "directed") -> CaTran:
+    return CaTran(CaTranConfig(embedding=4, embedding_std=0.5, linear_std=0.5, edges=edges), N)
 
 
 def catran_d() -> CaTranD:

@@ -111,6 +111,26 @@ def test_regulators_that_were_not_measured_take_part(tmp_path: Path):
         edges_of_checkpoint(path, lists=GeneLists(targets=listing(tmp_path / "t.txt", "x1")))
 
 
+@pytest.mark.parametrize("rows", [1, 4, 99])
+def test_each_undirected_pair_comes_once_in_panel_order(tmp_path: Path, rows: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(network, "ROWS", rows)
+    model = catran("undirected")
+    path, weights = saved(tmp_path, model), adjacency(model)
+    edges = edges_of_checkpoint(path)
+    assert sorted(pairs(edges)) == sorted((GENES[r], GENES[t]) for r in range(N) for t in range(r + 1, N))
+    found = edges.table.set_index(["regulator", "target"])["weight"]
+    assert found["g2", "g7"] == pytest.approx(max(weights[2, 7], weights[7, 2]))
+
+
+def test_an_undirected_pair_may_fit_the_lists_either_way_round(tmp_path: Path):
+    path = saved(tmp_path, catran("undirected"))
+    lists = GeneLists(listing(tmp_path / "r.txt", "g2", "g7"), listing(tmp_path / "t.txt", "g0", "g2", "g7", "g9"))
+    wanted = {("g2", "g0"), ("g2", "g7"), ("g2", "g9"), ("g7", "g0"), ("g7", "g9")}
+    assert set(pairs(edges_of_checkpoint(path, lists=lists))) == wanted
+    among = saved(tmp_path / "few", catran("undirected"), regulators=["g7"])
+    assert set(pairs(edges_of_checkpoint(among))) == {("g7", gene) for gene in GENES if gene != "g7"}
+
+
 def test_a_list_of_regulators_stays_within_those_of_the_run(tmp_path: Path):
     run = run_of(tmp_path, grn_vae(), regulators=["g1", "g4", "g9"])
     assert set(edges_of_run(run).table["regulator"]) == {"g1", "g4", "g9"}

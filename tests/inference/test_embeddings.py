@@ -28,7 +28,8 @@ def test_the_embeddings_of_a_run_are_those_of_its_model(tmp_path: Path):
 
 
 def test_a_model_without_embeddings_is_refused(tmp_path: Path):
-    with pytest.raises(UserError, match=r"this model \(grn_vae\) has no gene embeddings; train .* model\.kind=catran"):
+    words = r"this model \(grn_vae\) has no gene embeddings; .* model\.kind=catran, .*\.form=bilinear or attention"
+    with pytest.raises(UserError, match=words):
         embeddings_of_run(run_of(tmp_path, grn_vae()))
 
 

@@ -1,27 +1,40 @@
 """CaTran-D against its definition: cells and moments train the same weights, and the closed form is the optimum."""
 
+import tracemalloc
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 
 from grndist import models
 from grndist.data.facts import Facts
+from grndist.data.ingest.build import write_store
+from grndist.data.moments import standardised, sums
 from grndist.data.normalise import ExpressionConfig
-from grndist.data.store import Store
+from grndist.data.perturbations import perturbations_of
+from grndist.data.store import Store, open_store
 from grndist.data.stream.batch import Batch, MomentsBatch
 from grndist.data.stream.loader import Loader
 from grndist.data.stream.plan import ShuffledPlan
 from grndist.data.view import whole
 from grndist.errors import UserError
+from grndist.genes import NON_TARGETING
+from grndist.models import catran_d
 from grndist.models.catran_d import CaTranD, CaTranDConfig
 from grndist.models.catran_d.model import _low_rank_terms
 from grndist.models.catran_d.scores import scores
 from grndist.models.catran_d.solve import optimum, precision, residual
 from grndist.models.catran_d.weights import Attention, Bilinear
+from grndist.models.layers import fill
 from grndist.optim import OptimizerConfig, Optimizers
 from grndist.training.loop import State, train
+from tests.conftest import genes, small_counts
 
 FORMS = ["bilinear", "attention"]
 N_GENES = 12
@@ -52,6 +65,17 @@ def exact(facts: Facts, model: CaTranD) -> MomentsBatch:
     return MomentsBatch(x.T @ x / n, target.T @ x / n, target.square().mean(0), batch.genes, n_cells=n, epoch=0, step=0)
 
 
+def one_pass(facts: Facts, model: CaTranD) -> MomentsBatch:
+    """The same by the pass over the store, which standardises the model, both in float64."""
+    known = perturbations_of(facts.view)
+    found = standardised(sums(facts.view, facts.expression, known, precision="float64"), known, model.config.gain)
+    model.double()
+    fill(model.mean, found.mean)
+    fill(model.deviation, found.deviation)
+    second, cross, square = map(torch.from_numpy, (found.second, found.cross, found.target_square))
+    return MomentsBatch(second, cross, square, torch.arange(facts.n_genes), found.n_cells, epoch=0, step=0)
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("strength", ["one", "observed"])
 def test_moments_of_the_store_are_those_of_its_cells(facts: Facts, form: str, strength: str):
@@ -76,12 +100,14 @@ def test_cells_and_moments_give_the_same_loss_and_gradients(facts: Facts, form: 
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_training_by_moments_and_by_all_cells_gives_the_same_weights(facts: Facts, form: str):
+def test_training_by_moments_and_by_all_cells_gives_the_same_weights(store: Store, form: str):
+    facts = Facts(whole(store), ExpressionConfig(transform="none"), products=True)  # counts are exact in any precision
     optimizer = OptimizerConfig(optimizer="adamw", learning_rate=0.02, betas=(0.9, 0.99), rate_over_time="one_cycle")
     trained = []
     for source in ("moments", "cells"):
-        model = built(facts, form=form, start="random").model.double()
-        batch = exact(facts, model) if source == "moments" else every_cell(facts)
+        model = built(facts, form=form, start="random").model
+        moments = one_pass(facts, model)
+        batch = moments if source == "moments" else every_cell(facts)
         state = State(model, Optimizers(optimizer, model.parameter_groups(), 60))
         train(state, lambda step, batch=batch: batch, 60, lambda *news: None)
         everything = torch.arange(model.n_regulators)
@@ -169,6 +195,39 @@ def test_without_knock_downs_the_scale_is_that_of_partial_correlation():
     assert np.allclose(scaled, wanted, atol=1e-10)
 
 
+@pytest.mark.parametrize("form", ["full", *FORMS])
+def test_a_perturbed_gene_that_is_the_same_everywhere_is_a_target_of_nothing(store: Store, form: str):
+    counts, obs = small_counts()
+    constant = counts.toarray()
+    constant[:, 3] = 2
+    path = Path(store.url).with_name("constant.zarr")
+    write_store(path, sparse.csr_matrix(constant), obs, genes(N_GENES), "counts", {})
+    facts = Facts(whole(open_store(path)), ExpressionConfig(transform="none"), products=True)
+    model = built(facts, form=form, ridge=0.0).model.eval()
+    assert torch.isfinite(model.adjacency(torch.arange(model.n_regulators))).all()
+    assert model.residual[3] == 1
+
+
+def test_a_panel_of_one_gene_has_no_edge(facts: Facts):
+    view = replace(facts.view, columns=np.array([3]), labels=pd.Categorical(np.resize([NON_TARGETING, "g3"], 300)))
+    model = built(replace(facts, view=view)).model.eval()
+    assert model.adjacency(torch.arange(1)).tolist() == [[0.0]]
+
+
+def test_memory_is_what_was_announced(facts: Facts):
+    """Of 300 cells, each with 4 of 1,200 unmeasured genes knocked down."""
+    many = ["+".join(f"far{4 * cell + guide}" for guide in range(4)) for cell in range(300)]
+    view = replace(facts.view, labels=pd.Categorical([NON_TARGETING, *many[1:]]))
+    built(facts)  # loads what is compiled
+    tracemalloc.start()
+    found = built(replace(facts, view=view), seed=1)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.model.n_regulators == N_GENES + 4 * 299
+    announced = catran_d.bytes_needed(found.model.config, N_GENES, N_GENES + 4 * 299, 300)
+    assert 0.9 * announced < peak < 1.15 * announced
+
+
 def test_a_singular_problem_says_what_to_raise():
     with pytest.raises(UserError, match=r"model.ridge=0: the second moments of the inputs are singular.*raise it"):
         precision(np.ones((3, 3)), 0.0)
@@ -237,6 +296,22 @@ def test_scores_follow_the_evidence_and_carry_its_sign():
     assert (found[11, 60:70] > found[12].abs().max()).all()
     assert (found[11, 60:70] < found[3, activated].min()).all()  # one kind of evidence says less than two
     assert torch.isfinite(found).all()
+
+
+def test_scores_take_little_memory_and_float32_is_enough():
+    rng = torch.Generator().manual_seed(0)
+    associations, effects = (torch.randn(1500, 1500, generator=rng, dtype=torch.float64) for _ in range(2))
+    effects[::3, ::20] *= 6
+    inputs = torch.arange(1500)
+    wanted = scores(inputs, associations.clone(), effects, 0.75)
+    single, other = associations.float(), effects.float()
+    tracemalloc.start()
+    found = scores(inputs, single, other, 0.75)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 12 * 1500**2  # beside the two, and a copy of one of them
+    assert torch.allclose(found.weights.double(), wanted.weights, rtol=1e-4, atol=1e-6)
+    assert (found.offset, found.slope) == pytest.approx((wanted.offset, wanted.slope), rel=1e-4)
 
 
 def test_a_knock_down_that_lowers_its_target_makes_an_activating_edge(facts: Facts):

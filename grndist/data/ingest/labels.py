@@ -3,8 +3,7 @@
 This is the only place that knows what other people call control cells; in the store they are "non-targeting".
 """
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +14,9 @@ from pydantic import Field
 from grndist.config import Config
 from grndist.data.ingest.columns import with_columns
 from grndist.data.sources import SourceError
-from grndist.genes import NON_TARGETING, GenePanel, parts_of_label, some
+from grndist.genes import CONTROL_NAMES, NON_TARGETING, GenePanel, bare, may_be_gene, parts_of_label, some
 
 LABEL_COLUMNS = ("perturbation", "gene", "guide_target", "condition")  # in this order
-CONTROL_NAMES = ("nontargeting", "control", "ctrl", "nt", "negativecontrol", "negctrl", "ntc")  # as _bare writes them
 
 
 class LabelOptions(Config):
@@ -108,14 +106,18 @@ def labels_described(labels: Labels, var: pd.DataFrame) -> list[str]:
         lines.append(f"labels of one gene and control are that gene: {len(renamed)}: {some(renamed)}")
     if labels.combined:
         lines.append(
-            f"combined labels, kept as they are and counted for none of their genes: {len(labels.combined)}, "
-            f"{_total(cells, labels.combined):,} cells: {_with_cells(cells, labels.combined)}"
+            "combined labels, kept as they are (every gene is perturbed to models that take several, such as CaTran-D; "
+            f"others count none): {_counted(cells, labels.combined)}"
         )
     outside = [label for label in labels.unmapped if label not in labels.combined]
-    if outside:
+    if absent := [label for label in outside if may_be_gene(label)]:
         lines.append(
-            f"labels that are no gene of the panel, used neither as control nor as perturbation: {len(outside)}, "
-            f"{_total(cells, outside):,} cells: {_with_cells(cells, outside)}"
+            "labels that are no gene of the panel (perturbed genes to models that take unmeasured ones, such as "
+            f"CaTran-D; others use these cells neither as control nor as perturbation): {_counted(cells, absent)}"
+        )
+    if nothing := [label for label in outside if not may_be_gene(label)]:
+        lines.append(
+            f"labels that name no gene, used neither as control nor as perturbation: {_counted(cells, nothing)}"
         )
     if outside and not genes:
         lines.append(
@@ -184,12 +186,8 @@ def _controls(path: Path, column: str, present: list[str], control: str | None) 
 def _known_controls(present: Iterable[str]) -> tuple[str, ...]:
     """The labels that mean control under the first common name that occurs, whatever its spelling."""
     labels = list(present)
-    spelled = ((tuple(label for label in labels if _bare(label) == name)) for name in CONTROL_NAMES)
+    spelled = ((tuple(label for label in labels if bare(label) == name)) for name in CONTROL_NAMES)
     return next(filter(None, spelled), ())
-
-
-def _bare(label: str) -> str:
-    return re.sub(r"[-_ .]", "", label).casefold()
 
 
 def meaning(label: str, controls: tuple[str, ...], panel: GenePanel) -> str:
@@ -199,7 +197,7 @@ def meaning(label: str, controls: tuple[str, ...], panel: GenePanel) -> str:
     parts = parts_of_label(label)
     if label in panel.index or not all(parts):
         return label
-    genes = {part for part in parts if part not in controls and _bare(part) not in CONTROL_NAMES}
+    genes = {part for part in parts if part not in controls and bare(part) not in CONTROL_NAMES}
     if len(parts) > 1 and len(genes) < 2:
         return genes.pop() if genes else NON_TARGETING
     return label
@@ -207,6 +205,11 @@ def meaning(label: str, controls: tuple[str, ...], panel: GenePanel) -> str:
 
 def _total(cells: Mapping[str, int], labels: Iterable[str]) -> int:
     return sum(cells[label] for label in labels)
+
+
+def _counted(cells: Mapping[str, int], labels: Collection[str]) -> str:
+    """Number of labels, of their cells, and three of them."""
+    return f"{len(labels)}, {_total(cells, labels):,} cells: {_with_cells(cells, labels)}"
 
 
 def _with_cells(cells: Mapping[str, int], labels: Iterable[str]) -> str:

@@ -21,11 +21,9 @@ from numpy.typing import DTypeLike
 from scipy import sparse
 
 from grndist.data.moments import kernels
-from grndist.data.moments.groups import Groups
+from grndist.data.moments.groups import Groups, blocks
 from grndist.data.moments.sums import Sums
 from grndist.data.perturbations import Perturbations
-
-ROWS = 256  # of Z that are made at once
 
 
 @dataclass(frozen=True)
@@ -55,19 +53,27 @@ def standardised(sums: Sums, perturbations: Perturbations, gain: float, dtype: D
     found = _Assembly(Groups(sums, perturbations))
     groups, n_cells, n_genes = found.groups, sums.n_cells, perturbations.n_genes
     input_mean = -found.strength.T @ sums.n / n_cells
-    input_mean[:n_genes] += gain * found.target_total / n_cells
+    input_mean[:n_genes] += gain * groups.total / n_cells
     input_square = found.strength.power(2).T @ sums.n / n_cells
     input_square[:n_genes] += gain**2 * found.target_square / n_cells
     second, cross = found.matrices(gain, np.dtype(dtype)) if sums.product is not None else (None, None)
     return Standardised(
-        groups.offset + sums.shift, groups.deviation, input_mean, input_square, found.target_total / n_cells,
+        groups.offset + sums.shift, groups.deviation, input_mean, input_square, groups.total / n_cells,
         found.target_square / n_cells, n_cells, second, cross,
     )  # fmt: skip
 
 
-def bytes_needed(n_genes: int, dtype: DTypeLike = np.float64) -> int:
-    """Memory for the sums of products and, the larger, for the moments made from them; nothing that grows slower."""
-    return n_genes**2 * (8 + max(4, 2 * np.dtype(dtype).itemsize))
+def bytes_needed(n_genes: int, n_inputs: int, n_labels: int, dtype: DTypeLike = np.float64) -> int:
+    """Memory for sums with products and what comes with them: blocks of cells first, and then the moments.
+
+    Args:
+        n_genes: of the panel.
+        n_inputs: genes, and perturbed genes that were not measured.
+        n_labels: number of labels.
+        dtype: of the matrices.
+    """
+    sums = 8 * n_genes * (n_genes + n_labels)
+    return sums + max(4 * n_genes**2, np.dtype(dtype).itemsize * n_inputs * (n_inputs + n_genes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,12 +83,8 @@ class _Assembly:
     groups: Groups
 
     @cached_property
-    def target_total(self) -> Float64[np.ndarray, " targets"]:
-        return self.groups.total.sum(axis=0)
-
-    @cached_property
     def target_square(self) -> Float64[np.ndarray, " targets"]:
-        own = 2 * self.target_total + (self.groups.sums.n_cells - self._n_own) * self._a
+        own = 2 * self.groups.total + (self.groups.sums.n_cells - self._n_own) * self._a
         return self.groups.sums.square / self.groups.deviation**2 - self._a * own
 
     @cached_property
@@ -94,33 +96,45 @@ class _Assembly:
         self, gain: float, dtype: np.dtype
     ) -> tuple[Float[np.ndarray, "inputs inputs"], Float[np.ndarray, "targets inputs"]]:
         """E[x x^T] and E[z' x^T]."""
-        sums, perturbed = self.groups.sums, self.groups.perturbations.perturbed
-        n_genes, n_inputs = self.groups.perturbations.n_genes, self.groups.perturbations.n_inputs
-        second, cross = np.zeros((n_inputs, n_inputs), dtype), np.zeros((n_genes, n_inputs), dtype)
-        for first in range(0, n_genes, ROWS):
-            rows = slice(first, min(first + ROWS, n_genes))
+        sums, n_genes = self.groups.sums, self.groups.perturbations.n_genes
+        perturbed, measured = self.groups.perturbations.perturbed, self._measured
+        second = np.zeros((self.groups.perturbations.n_inputs,) * 2, dtype)
+        cross = np.zeros((n_genes, len(second)), dtype)
+        k = self.strength[:, perturbed].T.tocsr()  # [perturbed, labels]
+        for rows in blocks(n_genes):
             z = self._products(rows) / sums.n_cells
+            u = self.groups.totals(k, rows).T / sums.n_cells  # [rows, perturbed]
             second[rows, :n_genes], cross[rows, :n_genes] = gain**2 * z, gain * z
-        k = self.strength[:, perturbed]
-        u = k.T @ self.groups.total / sums.n_cells  # [perturbed, genes]
-        cross[:, perturbed] -= u.T
-        second[:n_genes, perturbed] -= gain * u.T
-        second[perturbed, :n_genes] -= gain * u
-        second[np.ix_(perturbed, perturbed)] += (k.T @ k.multiply(sums.n[:, None])).toarray() / sums.n_cells
-        kernels.mirror_upper(second)  # symmetric to the last bit
+            second[rows, perturbed] -= gain * u
+            cross[rows, perturbed] -= u
+            inside = _inside(measured, rows)
+            second[measured[inside], :n_genes] -= gain * self.groups.totals(k[inside]) / sums.n_cells
+        both = (k @ k.T.multiply(sums.n[:, None]).tocsr()).tocoo()
+        second[perturbed[both.row], perturbed[both.col]] += both.data / sums.n_cells
+        kernels.mirror_upper(second)  # symmetric to the last bit; nothing was put below for inputs without a gene
         return second, cross
 
     def _products(self, rows: slice) -> Float64[np.ndarray, "rows genes"]:
         """Rows of Z."""
-        product, a, w = self.groups.sums.product, self._a, self._w
+        product, a, w, measured = self.groups.sums.product, self._a, self._w, self._measured
         assert product is not None
-        z = product[rows] / self.groups.deviation[rows, None] / self.groups.deviation
+        z = product[rows] / self.groups.deviation[rows, None]
+        z /= self.groups.deviation
         z -= w[rows, None] * a
         z -= a[rows, None] * w
-        z[:, self._measured] += self._e[:, rows].T
-        inside = (self._measured >= rows.start) & (self._measured < rows.stop)
-        z[self._measured[inside] - rows.start] += self._e[inside]
+        z[:, measured] += self._e(measured, rows).T
+        inside = measured[_inside(measured, rows)]
+        z[inside - rows.start] += self._e(inside, slice(0, len(a)))
         return z
+
+    def _e(self, perturbed: Int64[np.ndarray, " perturbed"], genes: slice) -> Float64[np.ndarray, "perturbed genes"]:
+        """The transpose of E, of some perturbed genes and some of the others."""
+        own = self.groups.own[:, perturbed].T.tocsr()
+        e = self.groups.totals(own, genes)
+        both = (own @ self.groups.own_cells[:, genes]).tocoo()
+        e[both.row, both.col] -= both.data * self._a[genes][both.col] / 2
+        e *= self._a[perturbed, None]
+        return e
 
     @cached_property
     def _a(self) -> Float64[np.ndarray, " genes"]:
@@ -128,16 +142,7 @@ class _Assembly:
 
     @cached_property
     def _w(self) -> Float64[np.ndarray, " genes"]:
-        return self.target_total + (self.groups.sums.n_cells / 2 - self._n_own) * self._a
-
-    @cached_property
-    def _e(self) -> Float64[np.ndarray, "perturbed genes"]:
-        """The transpose of E, its rows of measured perturbed genes only."""
-        measured, own = self._measured, self.groups.own[:, self._measured]
-        both = (own.T @ own.multiply(self.groups.sums.n[:, None])).toarray()
-        e = (own.T @ self.groups.total) * self._a[measured, None]
-        e[:, measured] -= both * self._a[measured, None] * self._a[measured] / 2
-        return e
+        return self.groups.total + (self.groups.sums.n_cells / 2 - self._n_own) * self._a
 
     @cached_property
     def _measured(self) -> Int64[np.ndarray, " perturbed"]:
@@ -150,3 +155,8 @@ class _Assembly:
         """Number of cells in which each gene is perturbed."""
         n_genes = self.groups.perturbations.n_genes
         return np.asarray(self.groups.own.T @ self.groups.sums.n, dtype=np.float64)[:n_genes]
+
+
+def _inside(genes: Int64[np.ndarray, " genes"], rows: slice) -> slice:
+    """Where genes, ascending, lie among `rows`."""
+    return slice(*np.searchsorted(genes, [rows.start, rows.stop]).tolist())

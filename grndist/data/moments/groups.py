@@ -4,6 +4,7 @@ z = (Y - mean) / deviation; mean over control cells (all cells where there are n
 cells (1 where it is 0). z' is z with 0 at own entries, those of a gene in cells in which it is perturbed.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,13 +16,14 @@ from grndist.data.moments.sums import Sums
 from grndist.data.normalise import ROUNDING
 from grndist.data.perturbations import Perturbations
 
+ROWS = 128  # that are made at once
 LEAST_STRENGTH = 0.1  # a label says that something was done; noise in few cells does not undo it
 LEAST_MEAN = 1e-8  # of a control mean that can be divided by
 
 
 @dataclass(frozen=True, eq=False)
 class Groups:
-    """Sums and perturbations of the same cells, and what both say of each gene and label."""
+    """Sums and perturbations of the same cells, and what both say of each gene; holds nothing of labels x genes."""
 
     sums: Sums
     perturbations: Perturbations
@@ -46,11 +48,28 @@ class Groups:
         varies = variance > ROUNDING * (self._average + self.sums.shift) ** 2
         return np.sqrt(np.where(varies, variance, 1))
 
+    def totals(self, weights: sparse.csr_matrix, genes: slice = slice(None)) -> Float64[np.ndarray, "rows genes"]:
+        """Sums over cells of a weight of the cell's label times z', for some genes.
+
+        Args:
+            weights: [rows, labels], a row for each such sum.
+            genes: of the panel.
+        """
+        offset = self.offset[genes]
+        found = weights @ self.sums.total[:, genes]
+        n = weights @ self.sums.n
+        for rows in blocks(len(found)):
+            found[rows] -= np.outer(n[rows], offset)
+        own = (weights @ self.own_cells[:, genes]).tocoo()
+        found[own.row, own.col] += own.data * offset[own.col]
+        found /= self.deviation[genes]
+        return found
+
     @cached_property
-    def total(self) -> Float64[np.ndarray, "labels genes"]:
-        """Sum of z' over each label's cells."""
-        own = self.own[:, : self.perturbations.n_genes].toarray()
-        return (self.sums.total - self.sums.n[:, None] * (1 - own) * self.offset) / self.deviation
+    def total(self) -> Float64[np.ndarray, " genes"]:
+        """Sum of z' over all cells."""
+        every_label = sparse.csr_matrix(np.ones((1, self.perturbations.n_labels)))
+        return self.totals(every_label)[0]
 
     @cached_property
     def own(self) -> sparse.csr_matrix:
@@ -63,6 +82,11 @@ class Groups:
         label, guide = np.nonzero(members >= 0)
         shape = (self.perturbations.n_labels, self.perturbations.n_inputs)
         return sparse.csr_matrix((values[label, guide], (label, members[label, guide])), shape=shape)
+
+    @cached_property
+    def own_cells(self) -> sparse.csr_matrix:
+        """Number of cells of a label that perturbs a gene, [labels, genes]."""
+        return self.own.multiply(self.sums.n[:, None]).tocsr()[:, : self.perturbations.n_genes]
 
     @cached_property
     def _average(self) -> Float64[np.ndarray, " genes"]:
@@ -80,9 +104,14 @@ class Effects:
 
     inputs: Int64[np.ndarray, " regulators"]  # ascending
     z: Float64[np.ndarray, "regulators targets"]  # mean z / sqrt(1 / n + 1 / controls): units of its standard error
-    log: Float64[np.ndarray, "regulators targets"]  # in the units of the expression
     n: Int64[np.ndarray, " regulators"]  # number of cells
     n_controls: int
+    deviation: Float64[np.ndarray, " targets"]  # of z
+
+    @property
+    def log(self) -> Float64[np.ndarray, "regulators targets"]:
+        """Difference of means in the units of the expression."""
+        return self.z * np.sqrt(1 / self.n + 1 / max(self.n_controls, 1))[:, None] * self.deviation
 
 
 def effects(sums: Sums, perturbations: Perturbations) -> Effects:
@@ -93,9 +122,9 @@ def effects(sums: Sums, perturbations: Perturbations) -> Effects:
     label = np.flatnonzero(single >= 0)
     pick = sparse.csr_matrix((np.ones(len(label)), (row, label)), shape=(len(inputs), perturbations.n_labels))
     n = np.asarray(pick @ sums.n).astype(np.int64)
-    mean = pick @ groups.total / np.maximum(n, 1)[:, None]
-    error = np.sqrt(1 / np.maximum(n, 1) + 1 / max(groups.n_controls, 1))
-    return Effects(inputs, mean / error[:, None], mean * groups.deviation, n, groups.n_controls)
+    z = groups.totals(pick)
+    z /= (n * np.sqrt(1 / n + 1 / max(groups.n_controls, 1)))[:, None]
+    return Effects(inputs, z, n, groups.n_controls, groups.deviation)
 
 
 def observed_strength(sums: Sums, perturbations: Perturbations) -> Float64[np.ndarray, "labels guides"]:
@@ -112,3 +141,8 @@ def observed_strength(sums: Sums, perturbations: Perturbations) -> Float64[np.nd
     known = measured & (control > LEAST_MEAN) & (sums.n > 0)[:, None] & (groups.n_controls > 0)
     fall = 1 - np.divide(own, control, out=np.zeros_like(own), where=known)
     return np.where(known, np.clip(fall, LEAST_STRENGTH, 1), 1.0) * (members >= 0)
+
+
+def blocks(n: int) -> Iterator[slice]:
+    """Rows in parts, so that what is made for each is small."""
+    return (slice(first, min(first + ROWS, n)) for first in range(0, n, ROWS))

@@ -14,7 +14,9 @@ from typing import Literal
 
 import dask
 import numpy as np
+import torch
 from jaxtyping import Float, Float64, Int64
+from threadpoolctl import threadpool_limits
 
 from grndist.data.moments import kernels
 from grndist.data.moments.products import OFTEN, Products
@@ -102,7 +104,8 @@ def sums(
         perturbations: of the view's cells.
         products: sum Q^T Q, too, which takes 12 bytes for every two genes and most of the time.
         precision: of the products of one block of cells.
-        workers: parts into which the cells are cut, each a Dask task with sums of its own.
+        workers: parts into which the cells are cut, each a Dask task with sums of its own; in one process that takes
+            memory and saves no time, since a part keeps several threads busy as it is.
         scheduler: where Dask runs them, e.g. "threads" or a function such as Ray's.
 
     Raises:
@@ -112,13 +115,17 @@ def sums(
     check(config)
     n_blocks = InOrder(view.n_cells, view.n_genes).n_blocks
     shift = shift_of(view, config)
-    one = partial(part, view, config, perturbations, shift=shift, products=products, precision=precision)
-    if workers == 1:
-        return one(range(n_blocks), over=lambda steps: track(steps, "moments", len(steps)))
+    over = _tracked if workers == 1 else iter
+    one = partial(part, view, config, perturbations, shift=shift, products=products, precision=precision, over=over)
     bounds = [n_blocks * worker // workers for worker in range(workers + 1)]
     parts = [dask.delayed(one, pure=False, traverse=False)(range(*ends)) for ends in pairwise(bounds)]
-    (found,) = dask.compute(reduce(dask.delayed(operator.add), parts), scheduler=scheduler)
+    with threadpool_limits(torch.get_num_threads(), "blas"):  # SciPy's does not know of torch's
+        (found,) = dask.compute(reduce(dask.delayed(operator.add), parts), scheduler=scheduler)
     return found
+
+
+def _tracked(steps: Sequence[int]) -> Iterable[int]:
+    return track(steps, "moments", len(steps))
 
 
 def check(config: ExpressionConfig) -> None:
@@ -130,8 +137,8 @@ def check(config: ExpressionConfig) -> None:
     for name, value, plain in (("cell_minmax", config.cell_minmax, False), ("zscore", config.zscore, "none")):
         if value != plain:
             raise MomentsError(
-                f"expression.{name} is {value!r}, but moments need values that are scaled neither by cell nor by gene "
-                f"(they are standardised afterwards); set it to {plain!r}, or train by mini-batches"
+                f"expression.{name} is {value!r}, but sums over all cells need values that are scaled neither by cell "
+                f"nor by gene (they are standardised afterwards, for mini-batches too); set it to {plain!r}"
             )
 
 

@@ -67,6 +67,6 @@ class CaTranConfig(Config):
     )
 
     @property
-    def needs_controls(self) -> bool:
-        """Whether perturbed cells are useless without controls to compare them with."""
-        return self.interventional_weight > 0
+    def without_controls(self) -> str:
+        """The setting that makes control cells unnecessary; empty where they are so as it is."""
+        return "model.interventional_weight=0" if self.interventional_weight > 0 else ""

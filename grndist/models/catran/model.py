@@ -77,7 +77,10 @@ class CaTran(nn.Module):
 
     @torch.no_grad()
     def adjacency(self, rows: Int64[Tensor, " regulators"]) -> Float[Tensor, "regulators targets"]:
-        """Rows of the adjacency over the panel: attention of every target to these regulators; 0 for self."""
+        """Rows of the adjacency over the panel: attention of every target to these regulators; 0 for self.
+
+        With undirected edges it is max(A, A^T), which has every pair twice.
+        """
         u = self.projection(self.embedding)
         block = u[rows] @ u.T  # scores are symmetric: [regulators, targets]
         normaliser = self._normaliser(u)
@@ -85,7 +88,6 @@ class CaTran(nn.Module):
         targets = torch.arange(len(u), device=u.device)
         if self.config.edges == "undirected":
             adjacency = torch.maximum(adjacency, self._thresholded(block - normaliser[rows, None]))
-            return adjacency * (targets > rows[:, None])
         return adjacency * (targets != rows[:, None])
 
     def _normaliser(self, u: Float[Tensor, "genes d"]) -> Float[Tensor, " targets"]:

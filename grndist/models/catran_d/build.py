@@ -5,11 +5,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from jaxtyping import Float64
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from grndist.data import moments
 from grndist.data.facts import Facts
-from grndist.data.moments import Standardised, effects, observed_strength, standardised
+from grndist.data.moments import Standardised, Sums, effects, observed_strength, standardised
 from grndist.data.perturbations import Perturbations, perturbations_of
 from grndist.data.stream.batch import MomentsBatch
 from grndist.models.catran_d.config import CaTranDConfig
@@ -38,26 +39,39 @@ def from_facts(config: CaTranDConfig, facts: Facts, seed: int) -> Built:
     sums = facts.sums(perturbations)
     if config.strength == "observed":
         perturbations = replace(perturbations, strength=observed_strength(sums, perturbations))
+    model = _with_effects(config, sums, perturbations, seed)
     found = standardised(sums, perturbations, config.gain)
-    effect = effects(sums, perturbations)
-    labels, guides = perturbations.members.shape
-    sizes = Sizes(facts.n_genes, perturbations.n_inputs, labels, guides, len(effect.inputs))
-    model = CaTranD(config, sizes, seed)
     _fill(model, perturbations, found)
-    fill(model.effect, effect.z)
-    fill(model.effect_input, effect.inputs)
     if found.second is None or found.cross is None:
         return Built(model, None, perturbations.unmeasured)
     del sums  # with its products, as large as what was made of them
     batch = _batch(found.second, found.cross, found.target_square, found.n_cells)
-    _calibrate(model, found.second, found.cross, found.target_square, seed)
+    with threadpool_limits(torch.get_num_threads(), "blas"):  # SciPy's does not know of torch's
+        _calibrate(model, found.second, found.cross, found.target_square, seed)
     return Built(model, batch, perturbations.unmeasured)
 
 
-def bytes_needed(config: CaTranDConfig, n_genes: int) -> int:
-    """Peak memory of learning from moments: their own and, in float32, those of the training and W."""
-    heads = 24 * config.heads if config.form == "attention" else 0  # what each keeps for its gradients
-    return moments.bytes_needed(n_genes) + n_genes**2 * (3 * 4 + heads)
+def bytes_needed(config: CaTranDConfig, n_genes: int, n_inputs: int, n_labels: int) -> int:
+    """Peak memory of learning from moments, of which each stage needs its own; nothing that grows slower."""
+    squares, heads = n_inputs * (n_inputs + n_genes), config.heads if config.form == "attention" else 0
+    weights = n_genes * n_inputs * (8 if config.form in ("bilinear", "attention") else 16)
+    effect = 4 * n_labels * n_genes
+    return effect + max(
+        8 * n_genes * (n_genes + 2 * n_labels),  # the effects, of the sums
+        moments.bytes_needed(n_genes, n_inputs, n_labels),
+        12 * squares + weights,  # the optimum; float32 moments beside those in float64
+        4 * squares + 24 * heads * n_genes * n_inputs,  # what a step keeps for its gradients
+    )
+
+
+def _with_effects(config: CaTranDConfig, sums: Sums, perturbations: Perturbations, seed: int) -> CaTranD:
+    effect = effects(sums, perturbations)
+    labels, guides = perturbations.members.shape
+    sizes = Sizes(perturbations.n_genes, perturbations.n_inputs, labels, guides, len(effect.inputs))
+    model = CaTranD(config, sizes, seed)
+    fill(model.effect, effect.z)
+    fill(model.effect_input, effect.inputs)
+    return model
 
 
 def _fill(model: CaTranD, perturbations: Perturbations, found: Standardised) -> None:

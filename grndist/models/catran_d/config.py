@@ -26,10 +26,11 @@ class CaTranDConfig(Config):
     }
 
     kind: Literal["catran_d"] = "catran_d"
-    form: Literal["bilinear", "attention", "full"] = Field(
-        "bilinear",
-        description="of the weights W: bilinear Q K^T (low rank), attention (several signed heads), or full (no "
-        "embeddings: the optimum over all W in closed form, from moments only)",
+    form: Literal["auto", "full", "bilinear", "attention"] = Field(
+        "auto",
+        description="of the weights W: full (the optimum over all W in closed form, from moments only), bilinear Q K^T "
+        "(low rank) or attention (several signed heads), which have embeddings; auto: full from moments, bilinear from "
+        "mini-batches",
     )
     embedding: int = Field(100, gt=0, description="width of the gene embeddings; the rank of the bilinear form")
     heads: int = Field(4, gt=0, description="of the attention, which deal the width of the embeddings among them")
@@ -64,6 +65,6 @@ class CaTranDConfig(Config):
     )
 
     @property
-    def needs_controls(self) -> bool:
-        """Whether perturbed cells are useless without controls to compare them with."""
-        return self.scores == "posterior"
+    def without_controls(self) -> str:
+        """The setting that makes control cells unnecessary; empty where they are so as it is."""
+        return "model.scores=model" if self.scores == "posterior" else ""

@@ -44,7 +44,7 @@ class Sizes:
 
 
 class CaTranD(nn.Module):
-    """The model of `CaTranDConfig`."""
+    """The model of `CaTranDConfig`; `form` must not be "auto" any more."""
 
     signed: ClassVar[bool] = True
 
@@ -168,7 +168,9 @@ def _weights(config: CaTranDConfig, sizes: Sizes, seed: int) -> Full | Bilinear 
         return Full(sizes.genes, sizes.inputs)
     if config.form == "bilinear":
         return Bilinear(sizes.genes, sizes.inputs, min(config.embedding, sizes.genes), seed)
-    return Attention(sizes.genes, sizes.inputs, config.embedding, config.heads, seed)
+    if config.form == "attention":
+        return Attention(sizes.genes, sizes.inputs, config.embedding, config.heads, seed)
+    raise ValueError("form is 'auto'; it must have been resolved before a model is built")
 
 
 def _low_rank_terms(

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from grndist.effects import blend, posterior_log_odds, transferred_odds
+from grndist.effects import Signed, edge_odds
 
 
 @dataclass(frozen=True)
@@ -45,23 +45,29 @@ def scores(
 
     Args:
         inputs: of the perturbed regulators.
-        associations: their partial correlations.
+        associations: their partial correlations; their own entries are lost.
         effects: their differences of means, z.
         weight: of the associations in the blend.
     """
     rows = inputs.cpu().numpy()
-    association, effect = _without_self(associations, rows), _without_self(effects, rows)
-    offset, slope = transferred_odds(effect, association)
-    blended = blend(effect, association, weight)
-    log_odds = np.nan_to_num(posterior_log_odds(blended), nan=-np.inf)
-    weights = -np.sign(np.nan_to_num(blended)) * np.logaddexp(0.0, log_odds)  # a knock-down lowers what it activates
-    there = torch.from_numpy(weights).to(effects)
-    return Scores({int(row): place for place, row in enumerate(rows)}, there, offset, slope)
+    found = edge_odds(_without_self(effects.clone(), rows), _without_self(associations, rows), weight)
+    there = torch.from_numpy(_signed(found.blended, found.log_odds)).to(effects)
+    return Scores({int(row): place for place, row in enumerate(rows)}, there, found.offset, found.slope)
+
+
+def _signed(blended: Signed, log_odds: Signed) -> Signed:
+    """Return log(1 + odds) with the sign of regulation, 0 for no candidates, in the memory of the two."""
+    unknown = np.isnan(blended)
+    np.copyto(log_odds, -np.inf, where=unknown)
+    weights = np.logaddexp(0, log_odds, out=log_odds)
+    weights *= np.sign(blended, out=blended)
+    np.copyto(weights, 0, where=unknown)
+    return np.negative(weights, out=weights)  # a knock-down lowers what it activates
 
 
 def _without_self(values: Tensor, rows: np.ndarray) -> np.ndarray:
-    """In float64, NaN where a regulator meets itself; one that was not measured never does."""
-    found = values.cpu().numpy().astype(np.float64)
+    """The same values, NaN where a regulator meets itself; one that was not measured never does."""
+    found = values.cpu().numpy()
     measured = np.flatnonzero(rows < found.shape[1])
     found[measured, rows[measured]] = np.nan
     return found

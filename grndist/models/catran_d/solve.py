@@ -60,7 +60,9 @@ def residual(
     """Root of each target's least penalised loss plus the ridge that its own expression would have.
 
     W[t, s] / sqrt(K_ss) / residual[t] is then the partial correlation of a covariance shrunk by that ridge, wherever
-    neither gene is perturbed.
+    neither gene is perturbed. Never 0: a perfect prediction leaves its rounding, and a target that is 0 in all cells,
+    whose weights are 0, has 1.
     """
     least = target_square - np.einsum("ts,ts->t", weights, cross)
-    return np.sqrt(np.maximum(least, 0) + expression_ridge)
+    left = np.maximum(least, np.finfo(np.float64).eps * target_square) + expression_ridge
+    return np.sqrt(np.where(left > 0, left, 1))

@@ -19,6 +19,12 @@ def test_a_combined_label_is_never_counted_as_one_of_its_genes(tmp_path: Path):
     assert sorted(store.obs["gene"].astype(str)[one_gene]) == ["STAT1+STAT1", "ctrl+JAK2"]
 
 
+def test_labels_that_name_no_gene_are_told_from_genes_that_were_not_measured(tmp_path: Path):
+    report, _ = ingested(h5ad(tmp_path, gene=["NT"] * 3 + ["JAK2", "MYC", "doublet", "N/A", "MYC"]))
+    assert said(report, "others use these cells neither as control nor as perturbation): 1, 2 cells: 'MYC' (2 cells)")
+    assert said(report, "labels that name no gene, used neither as control nor as perturbation: 2, 2 cells: ")
+
+
 @settings(deadline=None)
 @given(st.lists(st.sampled_from([*GENES, "MYC", "ctrl"]), min_size=1, max_size=3), st.sampled_from("+,|;"))
 def test_what_a_label_means(parts: list[str], separator: str):

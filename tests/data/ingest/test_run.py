@@ -51,8 +51,8 @@ def test_the_report_says_what_was_found(tmp_path: Path):
     assert said(report, "column 'perturbation' (found by its name and its control label); control cells: 'ctrl'")
     assert said(report, "2 control, 4 with one perturbed gene")
     assert said(report, "labels of one gene and control are that gene: 1: 'IRF1+ctrl'")
-    assert said(report, "counted for none of their genes: 1, 1 cells: 'STAT1+JAK2' (1 cells)")
-    assert said(report, "no gene of the panel, used neither as control nor as perturbation: 1, 1 cells: 'MYC'")
+    assert said(report, "such as CaTran-D; others count none): 1, 1 cells: 'STAT1+JAK2' (1 cells)")
+    assert said(report, "others use these cells neither as control nor as perturbation): 1, 1 cells: 'MYC'")
 
 
 def test_where_keeps_the_cells_for_which_it_holds(tmp_path: Path):

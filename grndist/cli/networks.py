@@ -1,0 +1,144 @@
+"""The commands from a store to a scored network: train, infer, evaluate, embeddings, neighbours."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from grndist.cli.options import Overwrite
+from grndist.errors import UserError
+
+
+def train(
+    run_file: Annotated[Path, typer.Argument(help="a run file, e.g. configs/dazzle.yaml")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="changes to it, e.g. training.epochs=5")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on from the last checkpoint")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="start an existing run anew")] = False,
+) -> None:
+    """Train one model and leave its checkpoint in the run directory."""
+    from grndist.runs import load_run, train_run
+
+    if resume and overwrite:
+        raise UserError("give --resume or --overwrite, not both")
+    summary = train_run(load_run(run_file, overrides or []), resume, overwrite)
+    losses = ", ".join(f"{name} {value:.4g}" for name, value in summary.losses.items()) or "there was no step left"
+    print(f"{summary.steps} steps, {summary.seconds:.1f} s, {summary.cells_per_second:,.0f} cells/s; {losses}")
+    print(f"checkpoint: {summary.checkpoint}")
+    print("\n".join(summary.tracking))
+    print(f"\nnext: grndist infer {summary.folder}")
+
+
+def infer(
+    run: Annotated[str, typer.Argument(help="a run directory, at a path or URL")],
+    k: Annotated[
+        int | None, typer.Option("-k", min=1, help="the k strongest edges; at most 1000 if nothing is said")
+    ] = None,
+    threshold: Annotated[float | None, typer.Option(min=0, help="edges of at least this |weight|")] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="every edge, which scoring against a large network needs")
+    ] = False,
+    regulators: Annotated[Path | None, typer.Option(help="only these, of those of the run: a gene a line")] = None,
+    targets: Annotated[Path | None, typer.Option(help="only these: a text file, a gene a line")] = None,
+    out: Annotated[
+        str | None, typer.Option("--out", "-o", help="parquet, tsv or csv; RUN/edges.parquet if not given")
+    ] = None,
+    scores: Annotated[str | None, typer.Option(help="write every score too, as a Zarr group NAME.zarr")] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the network of a run as a sorted edge list."""
+    from grndist.inference import GeneLists, checkpoint_of_run, described_scores, edges_of_run, refuse_scores
+    from grndist.networks.io import table_ending, write_edges
+    from grndist.runs import tracked
+    from grndist.storage import delivered, joined, refuse_taken
+
+    if sum([k is not None, threshold is not None, every]) > 1:
+        raise UserError("give one of -k, --threshold and --all")
+    path = out or joined(run, "edges.parquet")
+    with checkpoint_of_run(run):
+        refuse_taken(path, overwrite)
+    table_ending(Path(path))
+    if scores is not None:
+        refuse_scores(scores, overwrite)
+    unsaid = k is None and threshold is None and not every
+    lists, whole = GeneLists(regulators, targets), None if scores is None else Path(scores)
+    edges = edges_of_run(run, k, threshold, 1000 if unsaid else None, lists, whole, overwrite)
+    with delivered(path) as file, tracked(run) as tracker:
+        write_edges(edges, file, overwrite)
+        tracker.log_file(file, "edges")
+    print(f"{path}: {len(edges)} edges, {'signed' if edges.signed else 'without signs'}, strongest:")
+    print(edges.table.head(5).to_string(index=False, float_format="{:.6g}".format))
+    if whole is not None:
+        print(f"{scores}: {described_scores(whole)}")
+    print(f"\nnext: grndist evaluate {path} --reference NETWORK.tsv")
+
+
+def evaluate(
+    edges: Annotated[str, typer.Argument(help="an edge list, at a path or URL")],
+    reference: Annotated[Path, typer.Option(help="the network to compare with")],
+    store: Annotated[str | None, typer.Option(help="score absolute correlation on this store beside it")] = None,
+    all_pairs: Annotated[bool, typer.Option("--all-pairs", help="BEELINE over all pairs of reference genes")] = False,
+    out: Annotated[str | None, typer.Option("--out", "-o", help="JSON; beside EDGES if not given")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="of the random baseline")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Score an edge list against a reference network, beside baselines."""
+    from grndist.data.store import open_store
+    from grndist.evaluation.evaluate import evaluate as run
+    from grndist.evaluation.evaluate import expression_of
+    from grndist.evaluation.references import read_reference
+    from grndist.networks.io import read_edges
+    from grndist.runs import tracked
+    from grndist.storage import delivered, fetched, joined, refuse_taken
+
+    folder, _, name = edges.rpartition("/")
+    path = out or joined(folder or ".", f"{name.split('.')[0]}.{reference.name.split('.')[0]}.scores.json")
+    refuse_taken(path, overwrite)
+    with fetched(edges) as file:
+        network = read_edges(file)
+    expression = None if store is None else expression_of(open_store(store))
+    scores = run(network, read_reference(reference), expression, all_pairs, seed, edges)
+    with delivered(path) as file:
+        scores.write(file, overwrite)
+    print(scores.render(), end="")
+    print(f"scores: {path}")
+    if "run" in network.origin:
+        with tracked(network.origin["run"]) as tracker:
+            tracker.log_scores(scores.flat())
+
+
+def embeddings(
+    run: Annotated[str, typer.Argument(help="a run directory, at a path or URL")],
+    out: Annotated[
+        str | None,
+        typer.Option("--out", "-o", help="parquet, tsv, csv, or h5ad (varm); RUN/embeddings.parquet if not given"),
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write the gene embeddings of a run as a table."""
+    from grndist.inference import checkpoint_of_run, embeddings_of_run, refuse_ending, write_embeddings
+    from grndist.storage import delivered, joined, refuse_taken
+
+    path = out or joined(run, "embeddings.parquet")
+    with checkpoint_of_run(run):
+        refuse_taken(path, overwrite)
+    refuse_ending(path)
+    found = embeddings_of_run(run)
+    with delivered(path) as file:
+        write_embeddings(found, file, overwrite)
+    shapes = ", ".join(f"{role} of width {values.shape[1]}" for role, values in found.by_role.items())
+    print(f"{path}: {len(found.genes)} genes, {shapes}")
+
+
+def neighbours(
+    run: Annotated[str, typer.Argument(help="a run directory, at a path or URL")],
+    gene: Annotated[str, typer.Argument(help="a gene of the panel")],
+    number: Annotated[int, typer.Option("-n", min=1, help="how many genes")] = 10,
+    role: Annotated[
+        str | None, typer.Option("--as", help="regulator or target, where a model has an embedding of each")
+    ] = None,
+) -> None:
+    """The genes nearest to one by the cosine of their embeddings."""
+    from grndist.inference import embeddings_of_run, nearest
+
+    table = nearest(embeddings_of_run(run), gene, number, role)
+    print(table.to_string(index=False, float_format="{:.3f}".format))

@@ -1,0 +1,93 @@
+"""What a run cannot have, said before it starts."""
+
+import torch
+
+from grndist import models
+from grndist.data.view import View
+from grndist.genes import CONTROL
+from grndist.runs.config import RunConfig, TrainingConfig
+from grndist.runs.workplace import RunError
+
+OF_CELLS = ("sampling", "cells_per_perturbation", "cells_per_epoch", "control_share", "streams")  # nothing to moments
+
+
+def refuse_unfit(config: RunConfig, view: View) -> None:
+    """Raise unless this machine, and the cells of the view, are such as the settings need.
+
+    Raises:
+        RunError: no such device, no counts, or no perturbed or control cells.
+    """
+    if config.training.device == "cuda" and not torch.cuda.is_available():
+        raise RunError("training.device=cuda: PyTorch finds no CUDA device here; set training.device=cpu")
+    if config.expression.transform == "clr" and view.state != "counts":
+        raise RunError(
+            f"{config.store}: its values are {view.state}, and expression.transform=clr is for counts; ingest the "
+            "counts (--layer or --raw may hold them), or set another transform"
+        )
+    _refuse_control_share(config, view)
+    instead = config.model.without_controls
+    if instead and (view.perturbed != CONTROL).any() and not (view.perturbed == CONTROL).any():
+        raise RunError(
+            f"{config.store}: no control cells, and model.kind={config.model.kind} compares perturbed cells with them; "
+            f"ingest again with --control LABEL, or set {instead}"
+        )
+
+
+def _refuse_control_share(config: RunConfig, view: View) -> None:
+    share = config.training.control_share
+    if share is None or config.training.sampling != "per_perturbation":
+        return
+    needed = {"perturbed": view.perturbed >= 0} | ({"control": view.perturbed == CONTROL} if share > 0 else {})
+    for kind, cells in needed.items():
+        if not cells.any():
+            raise RunError(
+                f"{config.store}: no {kind} cells, and training.control_share={share} draws from them; set it to "
+                "null, or training.sampling=shuffled"
+            )
+
+
+def refuse_source(config: RunConfig, source: str, needed: float) -> None:
+    """Raise unless the model can learn from `source`, whose moments take `needed` GiB.
+
+    Raises:
+        RunError: it cannot, or a setting says nothing to moments.
+    """
+    if source == "moments":
+        _refuse_moments(config, needed)
+    elif models.is_solved(config.model):
+        training = config.training
+        raise RunError(
+            f"model.form=full is solved from moments, which take {needed:.1f} GiB here (training.moments_memory is "
+            f"{training.moments_memory:g}, training.source={training.source}, training.epochs={training.epochs}); "
+            "raise the memory, leave out epochs and source, or set model.form=bilinear"
+        )
+
+
+def _refuse_moments(config: RunConfig, needed: float) -> None:
+    training = config.training
+    if not models.can_use_moments(config.model):
+        raise RunError(
+            f"training.source=moments: model.kind={config.model.kind} with these settings learns from cells; set it "
+            "to auto"
+        )
+    if needed > training.moments_memory:
+        raise RunError(
+            f"training.source=moments: the moments of this panel take {needed:.1f} GiB and training.moments_memory is "
+            f"{training.moments_memory:g}; raise it, set training.source=cells, or keep fewer genes"
+        )
+    if training.epochs is not None:
+        raise RunError(
+            "training.source=moments has no epochs, since every step sees all cells; set training.epochs=null and "
+            "training.steps, or training.source=cells"
+        )
+    given = {name: getattr(training, name) for name in OF_CELLS}
+    chosen = [f"training.{name}={value}" for name, value in given.items() if value != _default(name)]
+    if chosen:
+        raise RunError(
+            f"{', '.join(chosen)}: which cells a step sees means nothing here, since it learns from the moments of all "
+            "cells; set training.source=cells, or leave it out"
+        )
+
+
+def _default(name: str) -> object:
+    return TrainingConfig.model_fields[name].default
