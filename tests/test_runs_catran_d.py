@@ -229,8 +229,15 @@ def test_cells_that_are_all_controls_give_partial_correlations(run_file: Path):
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["model.form=full", "training.source=cells"], "model.form=full is solved from moments, which take"),
-        (["model.form=full", "training.moments_memory=1e-9"], "raise the memory, leave out epochs and source"),
+        (
+            ["model.form=full", "training.epochs=2", "training.steps=null"],
+            "all cells, but training.epochs=2; change that",
+        ),
+        (
+            ["model.form=full", "training.source=cells"],
+            "is solved from moments of all cells, but training.source=cells",
+        ),
+        (["model.form=full", "training.moments_memory=1e-9"], "but they take 0.0 GiB and training.moments_memory"),
         (
             ["training.source=moments", "training.moments_memory=1e-9"],
             "training.moments_memory is 1e-09; raise it",
@@ -260,8 +267,8 @@ def test_what_cannot_be_had_is_refused_before_it_starts(run_file: Path, override
 @pytest.mark.parametrize(
     ("overrides", "words"),
     [
-        (["training.epochs=3"], "epochs=3 and steps=12; give one of the two, and null for the other"),
-        (["training.steps=null"], "epochs=None and steps=None; give one of the two"),
+        (["training.epochs=3"], "epochs=3 and steps=12, one of which may be the preset's; set the other to null"),
+        (["training.steps=null"], "epochs=None and steps=None, one of which"),
         (["training.precision=bf16"], "precision=bf16 is for GPUs; set device=cuda, or precision=float32"),
         (["model.gain=0"], "model.gain: Input should be greater than 0"),
     ],

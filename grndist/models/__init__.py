@@ -91,6 +91,11 @@ def resolved(config: ModelConfig, from_moments: bool) -> ModelConfig:
     return config
 
 
+def described(config: ModelConfig) -> str:
+    """The model in a few words, its form where that was chosen."""
+    return f"{config.kind} ({config.form})" if isinstance(config, CaTranDConfig) else config.kind
+
+
 def build(config: ModelConfig, facts: Facts, seed: int) -> Built:
     """A fresh model for these cells; it asks for no more facts than it needs."""
     if isinstance(config, CaTranConfig):

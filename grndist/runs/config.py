@@ -88,7 +88,9 @@ class TrainingConfig(OptimizerConfig):
     def _has_one_length(self) -> "TrainingConfig":
         if (self.epochs is None) == (self.steps is None):
             given = f"epochs={self.epochs} and steps={self.steps}"
-            raise ValueError(f"{given}; give one of the two, and null for the other")
+            raise ValueError(
+                f"{given}, one of which may be the preset's; set the other to null, e.g. training.steps=null"
+            )
         return self
 
     @model_validator(mode="after")

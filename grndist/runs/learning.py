@@ -86,7 +86,7 @@ def learning(config: RunConfig, view: View) -> Learning:
         line = _line_of_cells(training, plan)
     state = State(built.model, Optimizers(training, built.model.parameter_groups(), steps))
     regulators = _regulators(config, view, built.unmeasured)
-    lines = (line, *_line_of_unmeasured(built.unmeasured, regulators))
+    lines = (f"{line}; model: {models.described(config.model)}", *_line_of_unmeasured(built.unmeasured, regulators))
     return Learning(state, batch_at, steps, lines, n_cells, built.unmeasured, regulators)
 
 

@@ -55,11 +55,13 @@ def refuse_source(config: RunConfig, source: str, needed: float) -> None:
     if source == "moments":
         _refuse_moments(config, needed)
     elif models.is_solved(config.model):
-        training = config.training
+        training, why = config.training, f"training.epochs={config.training.epochs}"
+        if training.source == "cells":
+            why = "training.source=cells"
+        elif training.epochs is None:
+            why = f"they take {needed:.1f} GiB and training.moments_memory is {training.moments_memory:g}"
         raise RunError(
-            f"model.form=full is solved from moments, which take {needed:.1f} GiB here (training.moments_memory is "
-            f"{training.moments_memory:g}, training.source={training.source}, training.epochs={training.epochs}); "
-            "raise the memory, leave out epochs and source, or set model.form=bilinear"
+            f"model.form=full is solved from moments of all cells, but {why}; change that, or set model.form=bilinear"
         )
 
 
