@@ -1,7 +1,7 @@
 """What a training step of a model costs, against the plain way to compute it.
 
 python scripts/bench_models.py catran [--rounds 5] [--threads 2]
-python scripts/bench_models.py catran_d [--rounds 5] [--work DIR]
+python scripts/bench_models.py catran_d [--rounds 3] [--work DIR]
 
 `catran`: the fast form against the plain one (nn.Linear, BatchNorm1d and matrix products on contiguous tensors), at
 2,048 cells x 500 and x 200 genes, d = 40, preset `paper` on simulated counts. A step is corruption, forward, backward

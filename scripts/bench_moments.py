@@ -1,6 +1,6 @@
 """The moments pass of CaTran-D against the bare product of its dense blocks.
 
-python scripts/bench_models.py catran_d [--cells 32768 8192] [--genes 2048 8192] [--rounds 5] [--work DIR]
+python scripts/bench_models.py catran_d [--cells 32768 24576] [--genes 2048 8192] [--rounds 3] [--work DIR]
 
 One side is everything: read, decode, make dense, log, centre, Q^T Q and the sums by label, from a store on disk. The
 other is float32 X.T @ X alone, of the same cells, as blocks that are dense and in memory already. Three forms of it
@@ -57,8 +57,8 @@ class Took(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--genes", type=int, nargs="+", default=[2048, 8192])
-    parser.add_argument("--cells", type=int, nargs="+", default=[32_768, 8192], help="for each number of genes")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--cells", type=int, nargs="+", default=[32_768, 24_576], help="for each number of genes")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--work", type=Path, help="where the stores stay; a temporary folder if not given")
 
 
