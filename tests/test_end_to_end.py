@@ -300,3 +300,17 @@ def test_mdc_opens_as_an_anndata(data_dir: Path, tmp_path: Path):
     assert data.shape == (383, 821)
     ours = pd.DataFrame(data.X.toarray().T, data.var_names, data.obs_names)
     assert np.array_equal(ours.loc[table.index, table.columns], table.to_numpy(np.float32))
+
+
+def test_catran_d_recovers_a_simulated_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    done(next_of(done("simulate s.h5ad --cells 2000 --genes 60 --regulators 12 --difficulty easy --seed 3")))
+    Path("d.yaml").write_text(yaml.safe_dump({"preset": "catran_d", "store": "s.zarr"}))
+    done("train d.yaml")
+    done("infer runs/d --all")
+    done("evaluate runs/d/edges.parquet --reference s.network.tsv --store s.zarr -o d.json")
+    rows = {
+        row["method"]: row for row in json.loads(Path("d.json").read_text())["scores"] if row["lineage"] == "BEELINE"
+    }
+    assert rows["network"]["AUPRC ratio"] > rows["absolute correlation"]["AUPRC ratio"] > rows["random"]["AUPRC ratio"]
+    assert rows["network"]["sign agreement"] > 0.8
