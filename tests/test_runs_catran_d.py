@@ -246,6 +246,10 @@ def test_cells_that_are_all_controls_give_partial_correlations(run_file: Path):
             ["model.form=bilinear", "training.source=moments", "training.epochs=3", "training.steps=null"],
             "training.source=moments has no epochs",
         ),
+        (
+            ["training.source=cells", "model.start=svd"],
+            "model.start=svd is taken from moments, and this run learns from",
+        ),
         (["training.source=moments", "model.own_perturbation=masked"], "with these settings learns from cells"),
         (
             ["training.sampling=per_perturbation", "training.control_share=0.2"],

@@ -28,13 +28,11 @@ from grndist.data.perturbations import Perturbations
 
 @dataclass(frozen=True)
 class Standardised:
-    """Means over all cells of z', the targets, and x, the inputs."""
+    """Second moments over all cells of z', the targets, and x, the inputs."""
 
     mean: Float64[np.ndarray, " targets"]  # of the expression; z = (Y - mean) / deviation
     deviation: Float64[np.ndarray, " targets"]
-    input_mean: Float64[np.ndarray, " inputs"]
     input_square: Float64[np.ndarray, " inputs"]
-    target_mean: Float64[np.ndarray, " targets"]
     target_square: Float64[np.ndarray, " targets"]
     n_cells: int
     second: Float[np.ndarray, "inputs inputs"] | None  # E[x x^T]; None from sums without products
@@ -52,15 +50,18 @@ def standardised(sums: Sums, perturbations: Perturbations, gain: float, dtype: D
     """
     found = _Assembly(Groups(sums, perturbations))
     groups, n_cells, n_genes = found.groups, sums.n_cells, perturbations.n_genes
-    input_mean = -found.strength.T @ sums.n / n_cells
-    input_mean[:n_genes] += gain * groups.total / n_cells
     input_square = found.strength.power(2).T @ sums.n / n_cells
     input_square[:n_genes] += gain**2 * found.target_square / n_cells
     second, cross = found.matrices(gain, np.dtype(dtype)) if sums.product is not None else (None, None)
     return Standardised(
-        groups.offset + sums.shift, groups.deviation, input_mean, input_square, groups.total / n_cells,
-        found.target_square / n_cells, n_cells, second, cross,
-    )  # fmt: skip
+        groups.offset + sums.shift,
+        groups.deviation,
+        input_square,
+        found.target_square / n_cells,
+        n_cells,
+        second,
+        cross,
+    )
 
 
 def bytes_needed(n_genes: int, n_inputs: int, n_labels: int, dtype: DTypeLike = np.float64) -> int:

@@ -13,6 +13,7 @@ from grndist.data.facts import Facts
 from grndist.data.moments import Standardised, Sums, effects, observed_strength, standardised
 from grndist.data.perturbations import Perturbations, perturbations_of
 from grndist.data.stream.batch import MomentsBatch
+from grndist.errors import UserError
 from grndist.models.catran_d.config import CaTranDConfig
 from grndist.models.catran_d.model import CaTranD, Sizes
 from grndist.models.catran_d.solve import optimum, precision, residual
@@ -33,8 +34,10 @@ def from_facts(config: CaTranDConfig, facts: Facts, seed: int) -> Built:
     """A model for these cells; in the full form it is the optimum already.
 
     Raises:
-        ValueError: the full form without second moments, or moments with masked targets.
+        UserError: a start that is taken from moments, where there are none.
     """
+    if config.form == "bilinear" and config.start == "svd" and not facts.products:
+        raise UserError("model.start=svd is taken from moments, and this run learns from cells; set model.start=random")
     perturbations = perturbations_of(facts.view, config.unmeasured)
     sums = facts.sums(perturbations)
     if config.strength == "observed":
