@@ -23,9 +23,35 @@ def masked_mean(values: Float[Tensor, "cells genes"], mask: Bool[Tensor, "cells 
     return (values * mask).sum() / mask.sum().clamp_min(1)
 
 
-def gaussian_kl(mean: Float[Tensor, "*shape"], log_var: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """KL divergence of N(mean, exp(log_var)) from N(0, 1), in nats."""
-    return -0.5 * (1 + log_var - mean.square() - log_var.exp())
+def gaussian_kl(
+    mean: Float[Tensor, "*shape"],
+    log_var: Float[Tensor, "*shape"],
+    prior_mean: Float[Tensor, "*prior"],
+    prior_log_var: Float[Tensor, "*prior"],
+) -> Float[Tensor, "*shape"]:
+    """KL divergence of N(mean, exp(log_var)) from the prior, in nats."""
+    difference = (mean - prior_mean).square() + log_var.exp()
+    return 0.5 * (prior_log_var - log_var + difference * (-prior_log_var).exp() - 1)
+
+
+def sampled_kl(
+    z: Float[Tensor, "*shape"],
+    mean: Float[Tensor, "*shape"],
+    log_var: Float[Tensor, "*shape"],
+    prior_mean: Float[Tensor, "*prior"],
+    prior_log_var: Float[Tensor, "*prior"],
+) -> Float[Tensor, "*shape"]:
+    """The same divergence, estimated from one draw `z` of N(mean, exp(log_var)): log q(z) - log p(z).
+
+    Variances are raised by 1e-8, as DeepSEM's code has it.
+    """
+    return _log_normal(z, mean, log_var) - _log_normal(z, prior_mean, prior_log_var)
+
+
+def _log_normal(z: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
+    """Logarithm of the density, up to the constant."""
+    var = log_var.exp() + 1e-8
+    return -0.5 * (var.log() + (z - mean).square() / var)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 python scripts/bench_models.py catran [--rounds 5] [--threads 2]
 python scripts/bench_models.py catran_d [--rounds 3] [--work DIR]
+python scripts/bench_models.py grn_vae [--rounds 4] [--threads 2] [--work DIR] [--data-dir DIR] [--without-mdc]
+python scripts/bench_models.py grn_vae_sizes [--genes 1000 2000 4000 8000] [--steps 3] [--threads 1]
 
 `catran`: the fast form against the plain one (nn.Linear, BatchNorm1d and matrix products on contiguous tensors), at
 2,048 cells x 500 and x 200 genes, d = 40, preset `paper` on simulated counts. A step is corruption, forward, backward
@@ -9,6 +11,10 @@ and Lion. Both forms take turns in one process; the best rounds are compared, be
 add. Peak memory is measured in a process of its own for each form, above what it held with the data before a step.
 
 `catran_d`: its pass over the cells against the bare product of their dense blocks (`bench_moments`).
+
+`grn_vae`: against the published package, in steps and in whole runs (`bench_vae`).
+
+`grn_vae_sizes`: a step's cost and memory by the number of genes (`bench_vae_sizes`).
 """
 
 import argparse
@@ -17,12 +23,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 
 import bench_moments
+import bench_vae
+import bench_vae_sizes
 import numpy as np
 import torch
+from bench_peers.turns import memory_kib
 from lion_pytorch import Lion
 from rich.console import Console
 from rich.table import Table
@@ -52,6 +60,12 @@ def main() -> None:
     command = commands.add_parser("catran_d", help="CaTran-D: the moments pass against the bare product")
     bench_moments.add_arguments(command)
     command.set_defaults(run=bench_moments.run)
+    command = commands.add_parser("grn_vae", help="GRN-VAE: against grn-dazzle, steps and whole runs")
+    bench_vae.add_arguments(command)
+    command.set_defaults(run=bench_vae.run)
+    command = commands.add_parser("grn_vae_sizes", help="GRN-VAE: a step's cost and memory by the number of genes")
+    bench_vae_sizes.add_arguments(command)
+    command.set_defaults(run=bench_vae_sizes.run)
     args = parser.parse_args()
     args.run(args)
 
@@ -152,12 +166,6 @@ def peak_mib(form: str, genes: int) -> float:
     for _ in range(2):
         step()
     return (memory_kib("VmHWM") - before) / 1024
-
-
-def memory_kib(name: str) -> int:
-    """A line of /proc/self/status. Unlike getrusage's, this peak does not begin with the parent process's."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split(f"{name}:")[1].split()[0])
 
 
 def parts_of_a_step(genes: int) -> Table:

@@ -165,7 +165,7 @@ def kill_at(function, name):
     return wrapped
 loop.Optimizers.step = kill_at(loop.Optimizers.step, "step")
 checkpoint.save = kill_at(checkpoint.save, "save")
-checkpoint.serialize = kill_at(checkpoint.serialize, "write")
+checkpoint.save_file = kill_at(checkpoint.save_file, "write")
 runs.train_run(runs.load_run(Path(sys.argv[1]), ["name=killed"]))
 """
 

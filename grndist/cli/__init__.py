@@ -22,6 +22,7 @@ app.command()(networks.infer)
 app.command()(networks.evaluate)
 app.command()(networks.embeddings)
 app.command()(networks.neighbours)
+app.command()(networks.latent)
 
 store_app = typer.Typer(no_args_is_help=True, help="Look at a store: info, verify, head.")
 store_app.command("info")(data.store_info)

@@ -1,4 +1,4 @@
-"""The commands from a store to a scored network: train, infer, evaluate, embeddings, neighbours."""
+"""The commands from a store to a scored network: train, infer, evaluate, embeddings, neighbours, latent."""
 
 from pathlib import Path
 from typing import Annotated
@@ -142,3 +142,42 @@ def neighbours(
 
     table = nearest(embeddings_of_run(run), gene, number, role)
     print(table.to_string(index=False, float_format="{:.3f}".format))
+
+
+def latent(
+    run: Annotated[str, typer.Argument(help="a run directory of a grn_vae, at a path or URL")],
+    out: Annotated[str | None, typer.Option("--out", "-o", help="h5ad; RUN/latent.h5ad if not given")] = None,
+    plot: Annotated[str | None, typer.Option(help="the figure, PNG; beside the h5ad if not given")] = None,
+    colour: Annotated[
+        str | None, typer.Option(help="column of obs; the perturbation if not given and there are several")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="of z in each cell")] = 3,
+    cells: Annotated[
+        int | None, typer.Option(min=1, help="so many, drawn at random; all, but at most 10,000, if not given")
+    ] = None,
+    store: Annotated[str | None, typer.Option(help="where the run's store is now, if it has moved")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="of the cells, the samples and the layouts")] = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write mean, deviation and samples of each cell's latent z, and draw UMAPs of them."""
+    from grndist.inference import checkpoint_of_run
+    from grndist.inference import latent as space
+    from grndist.plots import latent_figure, refuse_ending, write_figure
+    from grndist.storage import delivered, joined, refuse_taken
+
+    path = out or joined(run, "latent.h5ad")
+    space.refuse_ending(path)
+    figure = plot or f"{path.removesuffix(space.H5AD)}.png"
+    refuse_ending(figure)
+    with checkpoint_of_run(run):
+        refuse_taken(path, overwrite)
+        refuse_taken(figure, overwrite)
+    found = space.latent_of_run(run, space.LatentConfig(samples=samples, cells=cells, colour=colour, seed=seed), store)
+    space.add_layouts(found)
+    with delivered(path) as file:
+        space.write_latent(found, file, overwrite)
+    with delivered(figure) as file:
+        write_figure(latent_figure(space.places(found), found.obs, colour), file, overwrite)
+    print(space.described(found))
+    print(f"{path}: z_mean, z_std, z_sample_1 to {samples} and their UMAPs in obsm")
+    print(f"\nnext: look at {figure}")

@@ -1,7 +1,11 @@
 """What a model may ask about the training cells before it starts; each answer costs at most one pass over them."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from typing import Literal
+
+import torch
+from jaxtyping import Int64
+from torch import Tensor
 
 from grndist.data.moments import Sums, sums
 from grndist.data.normalise import ExpressionConfig, Moments, moments
@@ -22,10 +26,15 @@ class Facts:
         """Genes of the panel."""
         return self.view.n_genes
 
-    @cached_property
-    def moments(self) -> Moments:
-        """Mean and standard deviation of every gene."""
-        return moments(self.view, self.expression)
+    @property
+    def regulators(self) -> Int64[Tensor, " regulators"] | None:
+        """Panel columns of the genes that may regulate, ascending; None: all."""
+        chosen = self.view.is_regulator
+        return None if chosen is None else torch.from_numpy(chosen).nonzero()[:, 0]
+
+    def moments_over(self, cells: Literal["all", "nonzero"]) -> Moments:
+        """Mean and standard deviation of every gene, over all cells or over those in which it is not zero."""
+        return moments(self.view, self.expression.model_copy(update={"zscore": cells}))
 
     def sums(self, perturbations: Perturbations) -> Sums:
         """Sums over the cells of every label and, with `products`, over products of genes: one pass, in one task.

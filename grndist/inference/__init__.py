@@ -1,4 +1,4 @@
-"""From a checkpoint to its network, ranked or whole, and to its gene embeddings.
+"""From a checkpoint to its network, ranked or whole, to its gene embeddings and its latent space of cells.
 
 The adjacency is computed in blocks of rows and never held: memory is a few blocks and the edges that are kept.
 """

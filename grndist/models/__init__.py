@@ -3,7 +3,7 @@
 This is the only module that knows which kinds there are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Protocol, runtime_checkable
 
@@ -18,7 +18,10 @@ from grndist.data.view import View
 from grndist.models import catran_d
 from grndist.models.catran import CaTran, CaTranConfig
 from grndist.models.catran_d import CaTranD, CaTranDConfig
-from grndist.models.grn_vae import GRNVAE, GRNVAEConfig
+from grndist.models.grn_vae import GRNVAE, GRNVAEConfig, memory
+from grndist.models.grn_vae.held_out import error_from_others
+from grndist.models.grn_vae.memory import StepMemory, StepSizes
+from grndist.optim import OptimizerConfig
 
 ModelConfig = Annotated[CaTranConfig | CaTranDConfig | GRNVAEConfig, Field(discriminator="kind")]
 CONFIGS: dict[str, type[CaTranConfig] | type[CaTranDConfig] | type[GRNVAEConfig]] = {
@@ -74,6 +77,11 @@ def bytes_of_moments(config: ModelConfig, view: View) -> int:
     return catran_d.bytes_needed(config, known.n_genes, known.n_inputs, known.n_labels)
 
 
+def bytes_of_step(config: ModelConfig, optimizer: OptimizerConfig, sizes: StepSizes) -> StepMemory | None:
+    """Memory of a training step, where it grows with genes^2 and is known."""
+    return memory.bytes_of_step(config, optimizer, sizes) if isinstance(config, GRNVAEConfig) else None
+
+
 def is_solved(config: ModelConfig) -> bool:
     """Whether such a model is solved from moments rather than trained."""
     return isinstance(config, CaTranDConfig) and config.form == "full"
@@ -91,6 +99,40 @@ def resolved(config: ModelConfig, from_moments: bool) -> ModelConfig:
     return config
 
 
+def criterion(config: ModelConfig) -> tuple[str, ...]:
+    """Names of the loss terms that say how well cells are predicted; penalties and priors are none of them."""
+    if isinstance(config, CaTranConfig):
+        return ("hidden", "visible")
+    return ("prediction",) if isinstance(config, CaTranDConfig) else ("reconstruction",)
+
+
+def may_stop_from(config: ModelConfig) -> int:
+    """The first epoch whose loss on held-out cells may end the training: before it, not all terms are trained."""
+    return config.sparse_delay if isinstance(config, GRNVAEConfig) else 0
+
+
+def pilot_epochs(config: ModelConfig) -> int:
+    """Length of the pilots that are to choose the augmentation; 0: there is nothing to choose."""
+    is_open = isinstance(config, GRNVAEConfig) and config.augmentation == "auto"
+    return config.pilot_epochs if is_open else 0
+
+
+def with_augmentation(config: ModelConfig, rate: float) -> ModelConfig:
+    """The settings with the augmentation that was chosen; as they are where a model knows none."""
+    return config.with_rate(rate) if isinstance(config, GRNVAEConfig) else config
+
+
+def held_out_error(model: AnyModel, batches: Iterable[Batch]) -> float:
+    """Mean squared error of held-out cells, every non-zero entry predicted from its cell's other genes.
+
+    Raises:
+        TypeError: a model that has no structural equations to predict by.
+    """
+    if not isinstance(model, GRNVAE):
+        raise TypeError(f"{type(model).__name__} predicts no entry from its cell's others")
+    return error_from_others(model, batches)
+
+
 def described(config: ModelConfig) -> str:
     """The model in a few words, its form where that was chosen."""
     return f"{config.kind} ({config.form})" if isinstance(config, CaTranDConfig) else config.kind
@@ -103,8 +145,8 @@ def build(config: ModelConfig, facts: Facts, seed: int) -> Built:
     if isinstance(config, CaTranDConfig):
         built = catran_d.from_facts(config, facts, seed)
         return Built(built.model, built.batch, built.unmeasured)
-    model = GRNVAE(config, facts.n_genes, seed)
-    model.standardise_with(*facts.moments)
+    model = GRNVAE(config, facts.n_genes, seed, facts.regulators)
+    model.standardise_with(*facts.moments_over(config.zscore))
     return Built(model)
 
 
@@ -120,6 +162,6 @@ def load(config: ModelConfig, n_genes: int, weights: Mapping[str, Tensor]) -> An
     elif isinstance(config, CaTranDConfig):
         model = CaTranD(config, catran_d.Sizes.of(weights))
     else:
-        model = GRNVAE(config, n_genes)
+        model = GRNVAE(config, n_genes, regulators=weights.get("regulators"))
     model.load_state_dict(dict(weights))
     return model.eval()

@@ -26,9 +26,13 @@ def init_xavier(linears: Iterable[nn.Linear], rng: np.random.Generator) -> None:
         init_normal([linear], (2.0 / (linear.in_features + linear.out_features)) ** 0.5, rng)
 
 
-def scalar_network(width: int, outputs: int) -> nn.Sequential:
-    """A network of ONE number, shared by all genes and cells: 1 -> width -> width -> outputs, tanh between."""
-    return nn.Sequential(nn.Linear(1, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, outputs))
+def scalar_network(width: int, outputs: int, inputs: int = 1) -> nn.Sequential:
+    """A network of ONE number, shared by all genes and cells: inputs -> width -> width -> outputs, tanh between.
+
+    With two `inputs` the second is always 1.
+    """
+    first = nn.Linear(inputs, width)
+    return nn.Sequential(first, nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, outputs))
 
 
 def linears(*modules: nn.Module) -> list[nn.Linear]:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from grndist.models import silu_kernels
-from grndist.models.parallel import for_each, pieces
+from grndist.parallel import for_each, pieces
 
 CELLS_PER_PART = 128  # a part's own sums of the gradient are added up in the order of the parts
 TILE = 2**22  # numbers of one tile of the PyTorch form

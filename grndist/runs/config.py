@@ -57,6 +57,18 @@ class TrainingConfig(OptimizerConfig):
         "float32", description="of matrix products on a GPU; bf16: of everything that autocast knows to be safe"
     )
     checkpoint_every: int = Field(500, gt=0, description="steps")
+    validation: float | None = Field(
+        None, gt=0, lt=1, description="share of the cells of every label that is held out and never trained on"
+    )
+    validate_every: int = Field(
+        10,
+        gt=0,
+        description="epochs (passes over the cells, in a run counted in steps, too) between looks at the loss on "
+        "held-out cells; there is always one after the last step",
+    )
+    patience: int | None = Field(
+        None, gt=0, description="stop after so many looks in a row without a lower loss on held-out cells; null: never"
+    )
     log_every: int = Field(10, gt=0, description="steps")
 
     @field_validator("control_share")
@@ -83,6 +95,13 @@ class TrainingConfig(OptimizerConfig):
                 f"{cells} streams, or raise training.cells_per_step"
             )
         return streams
+
+    @field_validator("patience")
+    @classmethod
+    def _has_held_out_cells(cls, patience: int | None, info: Any) -> int | None:
+        if patience is not None and info.data.get("validation", 0) is None:
+            raise ValueError("it needs held-out cells; set training.validation, e.g. to 0.1, or leave this out")
+        return patience
 
     @model_validator(mode="after")
     def _has_one_length(self) -> "TrainingConfig":
@@ -111,6 +130,15 @@ class RunConfig(SelectionConfig):
     expression: ExpressionConfig
     training: TrainingConfig
     tracking: TrackingConfig = TrackingConfig()
+
+    @model_validator(mode="after")
+    def _is_scaled_once(self) -> "RunConfig":
+        if self.model.kind == "grn_vae" and self.expression.zscore != "none":
+            raise ValueError(
+                f"expression.zscore={self.expression.zscore}: model.kind=grn_vae scales its input by itself, after "
+                "augmentation; set expression.zscore=none, and model.zscore and model.clip as you want them"
+            )
+        return self
 
 
 def load_run(path: Path, overrides: list[str]) -> RunConfig:

@@ -9,6 +9,7 @@ import torch
 
 from grndist import models
 from grndist.data.facts import Facts
+from grndist.data.normalise import Moments, moments
 from grndist.data.selection.gene_names import read_gene_list
 from grndist.data.stream.batch import Batch, MomentsBatch
 from grndist.data.stream.loader import Loader
@@ -18,6 +19,8 @@ from grndist.genes import some
 from grndist.optim import Optimizers
 from grndist.runs.config import RunConfig, TrainingConfig
 from grndist.runs.refusals import refuse_source
+from grndist.runs.validation import Schedule, Validation
+from grndist.runs.workplace import RunError
 from grndist.training.loop import State
 
 GIB = 2**30
@@ -35,6 +38,7 @@ class Learning:
     n_cells: int  # whose moments were summed before the first step; 0 where the steps see the cells
     unmeasured: tuple[str, ...]  # inputs that are not in the panel
     regulators: list[str] | None  # genes that may regulate; None: all, unmeasured ones too
+    validation: Validation | None  # None: no cells are held out
 
 
 def resolved(config: RunConfig, view: View) -> RunConfig:
@@ -52,6 +56,11 @@ def resolved(config: RunConfig, view: View) -> RunConfig:
         ("moments" if fit and training.epochs is None else "cells") if training.source == "auto" else training.source
     )
     refuse_source(config, source, needed)
+    if source == "moments" and training.validation is not None:
+        raise RunError(
+            f"training.validation={training.validation:g} holds out cells of mini-batches, and this run learns from "
+            "the moments of all cells; set training.source=cells, or training.validation=null"
+        )
     model = models.resolved(model, source == "moments")
     update: dict[str, Any] = {"source": source}
     if models.is_solved(model):
@@ -68,7 +77,19 @@ def steps_of(config: RunConfig, view: View) -> int:
     return config.training.steps or (config.training.epochs or 0) * _plan(config, view).steps_per_epoch
 
 
-def learning(config: RunConfig, view: View) -> Learning:
+def schedule_of(config: RunConfig, view: View) -> Schedule | None:
+    """When to validate; None where no cells are held out. `config` is `resolved`."""
+    training = config.training
+    if training.validation is None:
+        return None
+    per_epoch = _plan(config, view).steps_per_epoch
+    return Schedule(
+        steps_of(config, view), training.validate_every * per_epoch, models.may_stop_from(config.model) * per_epoch,
+        training.patience, per_epoch if training.epochs else None,
+    )  # fmt: skip
+
+
+def learning(config: RunConfig, view: View, held_out: View | None = None) -> Learning:
     """The model and its data; `config` is `resolved`."""
     training, begun = config.training, time.monotonic()
     facts = Facts(view, config.expression, products=training.source == "moments")
@@ -76,18 +97,33 @@ def learning(config: RunConfig, view: View) -> Learning:
     device = torch.device(training.device)
     built.model.to(device)
     steps = steps_of(config, view)
+    given = moments(view, config.expression) if config.expression.zscore != "none" else None  # not of held-out cells
     batch_at: Callable[[int], Batch | MomentsBatch]
     if built.moments is not None:
         batch_at, n_cells = _from_moments(config, view, built.moments.to(device)), view.n_cells
         line = _line_of_moments(config, view, time.monotonic() - begun)
     else:
         plan = _plan(config, view)
-        batch_at, n_cells = Loader(view, plan, config.expression, device=device).batch_at, 0
+        batch_at, n_cells = Loader(view, plan, config.expression, device=device, moments=given).batch_at, 0
         line = _line_of_cells(training, plan)
     state = State(built.model, Optimizers(training, built.model.parameter_groups(), steps))
     regulators = _regulators(config, view, built.unmeasured)
     lines = (f"{line}; model: {models.described(config.model)}", *_line_of_unmeasured(built.unmeasured, regulators))
-    return Learning(state, batch_at, steps, lines, n_cells, built.unmeasured, regulators)
+    schedule = schedule_of(config, view)
+    validation = _validation(config, schedule, held_out, given) if held_out and schedule else None
+    return Learning(state, batch_at, steps, lines, n_cells, built.unmeasured, regulators, validation)
+
+
+def _validation(config: RunConfig, schedule: Schedule, held_out: View, given: Moments | None) -> Validation:
+    """Always the batches of the first epoch, and so the same cells, genes and noise."""
+    training = config.training
+    plan = ShuffledPlan(
+        held_out.n_cells, held_out.n_genes, training.cells_per_step, training.genes_per_step or held_out.n_genes,
+        training.seed, cells_per_window=cells_per_window(1, held_out.store.bytes_per_cell),
+    )  # fmt: skip
+    device = torch.device(training.device)
+    loader = Loader(held_out, plan, config.expression, device=device, ahead=False, moments=given)
+    return Validation(schedule, models.criterion(config.model), loader.batch_at, plan.steps_per_epoch)
 
 
 def _regulators(config: RunConfig, view: View, unmeasured: tuple[str, ...]) -> list[str] | None:

@@ -1,13 +1,21 @@
 """What a run cannot have, said before it starts."""
 
+from bisect import bisect_right
+from collections.abc import Callable
+from dataclasses import asdict, replace
+
 import torch
 
 from grndist import models
 from grndist.data.view import View
 from grndist.genes import CONTROL
+from grndist.machine import available_memory
+from grndist.models import StepSizes
+from grndist.optim import OptimizerConfig
 from grndist.runs.config import RunConfig, TrainingConfig
 from grndist.runs.workplace import RunError
 
+GIB = 2**30
 OF_CELLS = ("sampling", "cells_per_perturbation", "cells_per_epoch", "control_share", "streams")  # nothing to moments
 
 
@@ -24,6 +32,8 @@ def refuse_unfit(config: RunConfig, view: View) -> None:
             f"{config.store}: its values are {view.state}, and expression.transform=clr is for counts; ingest the "
             "counts (--layer or --raw may hold them), or set another transform"
         )
+    regulators = view.n_genes if view.is_regulator is None else int(view.is_regulator.sum())
+    refuse_memory(config, view.n_genes, regulators, _free_memory(config.training.device))
     _refuse_control_share(config, view)
     instead = config.model.without_controls
     if instead and (view.perturbed != CONTROL).any() and not (view.perturbed == CONTROL).any():
@@ -31,6 +41,58 @@ def refuse_unfit(config: RunConfig, view: View) -> None:
             f"{config.store}: no control cells, and model.kind={config.model.kind} compares perturbed cells with them; "
             f"ingest again with --control LABEL, or set {instead}"
         )
+
+
+def refuse_memory(config: RunConfig, n_genes: int, n_regulators: int, free: int) -> None:
+    """Raise unless a step of training fits into `free` bytes.
+
+    Raises:
+        RunError: it does not; the message has the settings, one change each, that would.
+    """
+    training = config.training
+    subset = min(training.genes_per_step or n_genes, n_genes)
+    sizes = StepSizes(n_genes, n_regulators, subset, training.cells_per_step)
+    needed = models.bytes_of_step(config.model, training, sizes)
+    if needed is None or needed.total <= free:
+        return
+    parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in asdict(needed).items())
+    raise RunError(
+        f"a step of model.kind={config.model.kind} with {n_genes:,} genes, {subset:,} of them at once, needs "
+        f"{needed.total / GIB:.1f} GiB ({parts}), and {free / GIB:.1f} GiB are free on training.device="
+        f"{training.device}; what would fit: {', or '.join(_that_fit(config, sizes, free)) or 'fewer genes and cells'}"
+    )
+
+
+def _that_fit(config: RunConfig, sizes: StepSizes, free: int) -> list[str]:
+    """Settings with which a step takes at most `free` bytes, and what it then takes."""
+
+    def total(changed: StepSizes, optimizer: OptimizerConfig = config.training) -> int:
+        needed = models.bytes_of_step(config.model, optimizer, changed)
+        return needed.total if needed else 0
+
+    def largest(below: int, to: Callable[[int], StepSizes]) -> int:
+        return _largest(lambda n: total(to(n)), below, free)
+
+    changes: dict[str, tuple[int, Callable[[int], StepSizes]]] = {
+        "training.genes_per_step={}": (sizes.genes_per_step, lambda n: replace(sizes, genes_per_step=n)),
+        "genes.regulators=FILE, a list of {}": (sizes.regulators, lambda n: replace(sizes, regulators=n)),
+        "genes.highly_variable={}": (sizes.genes, sizes.with_genes),
+    }
+    fitting = {text: (largest(below, to), to) for text, (below, to) in changes.items()}
+    found = {text.format(n): total(to(n)) for text, (n, to) in fitting.items() if n > 1}
+    found["training.optimizer=rmsprop"] = total(sizes, config.training.model_copy(update={"optimizer": "rmsprop"}))
+    return [f"{text} ({needed / GIB:.1f} GiB)" for text, needed in found.items() if needed <= free]
+
+
+def _largest(bytes_of: Callable[[int], int], below: int, free: int) -> int:
+    """The largest n < `below`, to two digits, of which `bytes_of`, which grows with n, is at most `free`; 0: none."""
+    n = bisect_right(range(1, below), free, key=bytes_of)
+    step = 10 ** max(len(str(n)) - 2, 0)
+    return n // step * step
+
+
+def _free_memory(device: str) -> int:
+    return int(torch.cuda.mem_get_info()[0]) if device == "cuda" else available_memory()
 
 
 def _refuse_control_share(config: RunConfig, view: View) -> None:

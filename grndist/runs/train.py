@@ -19,10 +19,11 @@ from grndist.data.view import View
 from grndist.progress import bar
 from grndist.runs.config import RunConfig, TrainingConfig
 from grndist.runs.folder import metrics_file, prepare, tracking
-from grndist.runs.learning import Learning, learning, resolved, steps_of
+from grndist.runs.learning import Learning, learning, resolved, schedule_of, steps_of
 from grndist.runs.mirror import mirrored
 from grndist.runs.refusals import refuse_unfit
 from grndist.runs.stopping import Interrupted, collected, stopped_at_once
+from grndist.runs.validation import divided
 from grndist.runs.workplace import Workplace, locked
 from grndist.storage import StorageError, is_remote, joined
 from grndist.tracking import Tracker
@@ -42,6 +43,7 @@ class RunSummary:
     seconds: float
     cells_per_second: float
     losses: dict[str, float]
+    stopped_early: str = ""  # why, where it was before the last step
     tracking: list[str] = field(default_factory=list)
 
 
@@ -55,7 +57,7 @@ def train_run(config: RunConfig, resume: bool = False, overwrite: bool = False) 
     if config.training.threads is not None:
         torch.set_num_threads(config.training.threads)
     store = open_store(config.store)
-    view = select(store, config)
+    view, held_out = divided(select(store, config), config.training.validation, config.training.seed)
     refuse_unfit(config, view)
     config = resolved(config, view)
     run = joined(config.runs, config.name)
@@ -64,12 +66,12 @@ def train_run(config: RunConfig, resume: bool = False, overwrite: bool = False) 
         place.deliver()
         logger.info("%s", "\n".join([f"store: {store.summary()}", *view.lines]))
         started = time.monotonic()
-        learns = _prepared(config, view, start, overwrite)
+        learns = _prepared(config, view, held_out, start, overwrite)
         with tracking(place.folder, config, view) as tracker:
             summary = _train(place, config, view, learns, tracker, started) if learns else None
             final = checkpoint.latest(place.folder / "checkpoints")
             tracker.log_model({name: final / name for name in checkpoint.NETWORK_FILES})
-        summary = summary or _finished(place, final)
+        summary = summary or _finished(place, config, view, final)
         return replace(summary, tracking=tracker.where())
 
 
@@ -86,30 +88,36 @@ class _UnderWay:
     stopped: list[int]  # signals that asked it to stop
     started: float  # when its preparation began
     cells: int  # seen by now
+    precision: Callable[[], AbstractContextManager[Any]]
     losses: dict[str, float] = field(default_factory=dict)  # of the last step
 
-    def after_step(self, state: State, batch: Batch | MomentsBatch, losses: dict[str, float]) -> None:
-        """What `training.loop.train` calls.
+    def after_step(self, state: State, batch: Batch | MomentsBatch, losses: dict[str, float]) -> bool:
+        """What `training.loop.train` calls; whether held-out cells say that it is enough.
 
         Raises:
             Interrupted: a signal has come; a checkpoint of this step is left.
         """
         training, ends = self.config.training, state.step == self.learns.steps
         self.cells += batch.n_cells if isinstance(batch, Batch) else 0
-        self.losses.update(losses)
+        validation = self.learns.validation
+        validated = validation.look(state, self.precision) if validation else {}
+        self.losses.update(losses | validated)
         rate = self.rate
         self.show(losses["loss"], rate)
-        if state.step % training.log_every == 0 or ends:
+        if state.step % training.log_every == 0 or ends or validated:
             for log in self.logs:
-                log(state.step, losses | {"epoch": batch.epoch, "cells_per_second": rate})
+                log(state.step, losses | validated | {"epoch": batch.epoch, "cells_per_second": rate})
         if self.stopped:
             raise Interrupted(
                 f"stopped at step {state.step} of {self.learns.steps}; {self.save(state)} is saved; "
                 "go on with the same command and --resume",
                 self.stopped[0],
             )
+        if validation and validation.schedule.is_over(state.looks):
+            return True
         if state.step % training.checkpoint_every == 0 and not ends:
             self.save(state)
+        return False
 
     @property
     def rate(self) -> float:
@@ -120,7 +128,7 @@ class _UnderWay:
         """Leave a checkpoint in the run directory."""
         about = checkpoint.Description(
             state.step, self.config.model_dump(mode="json"), list(self.view.panel.names), self.view.store.digest,
-            self.learns.regulators, list(self.learns.unmeasured),
+            self.learns.regulators, list(self.learns.unmeasured), state.looks,
         )  # fmt: skip
         path = checkpoint.save(self.place.folder / "checkpoints", state, about)
         try:
@@ -130,19 +138,22 @@ class _UnderWay:
         return path
 
 
-def _prepared(config: RunConfig, view: View, start: Path | None, overwrite: bool) -> Learning | None:
+def _prepared(
+    config: RunConfig, view: View, held_out: View | None, start: Path | None, overwrite: bool
+) -> Learning | None:
     """What is to be learnt from checkpoint `start` on, with a line in the log; None after the last step.
 
     Raises:
         Interrupted: a signal has come before it was ready.
     """
     step = 0 if start is None else checkpoint.describe(start).step
-    if start is not None and step >= steps_of(config, view):
-        logger.info("training: all %d steps are done", step)
+    early = "" if start is None else _stopped_early(config, view, start)
+    if early or (start is not None and step >= steps_of(config, view)):
+        logger.info("training: %s", early or f"all {step} steps are done")
         return None
     again = "the same command starts it again" if overwrite else "go on with the same command and --resume"
     with stopped_at_once(f"stopped in its preparation, before step {step + 1}: there is nothing to save; {again}"):
-        learns = learning(config, view)
+        learns = learning(config, view, held_out)
         if start is not None:
             checkpoint.restore(start, learns.state)
     logger.info("training: %s", "\n".join(learns.lines))
@@ -152,21 +163,30 @@ def _prepared(config: RunConfig, view: View, start: Path | None, overwrite: bool
 def _train(
     place: Workplace, config: RunConfig, view: View, learns: Learning, tracker: Tracker, started: float
 ) -> RunSummary:
-    state, steps = learns.state, learns.steps
+    state, steps, precision = learns.state, learns.steps, _precision(config.training)
     with collected() as stopped, metrics_file(place.folder, state.step) as write, _bar(state.step, steps) as show:
         logs = (write, tracker.log_metrics)
-        under_way = _UnderWay(place, config, view, learns, logs, show, stopped, started, learns.n_cells)
-        train(state, learns.batch_at, steps, under_way.after_step, _precision(config.training))
+        under_way = _UnderWay(place, config, view, learns, logs, show, stopped, started, learns.n_cells, precision)
+        train(state, learns.batch_at, steps, under_way.after_step, precision)
         final = under_way.save(state)
-    seconds = time.monotonic() - started
+    early, seconds = _stopped_early(config, view, final), time.monotonic() - started
+    if early:
+        logger.info("training: %s", early)
     there = joined(place.run, "checkpoints", final.name)
-    return RunSummary(place.run, there, state.step, seconds, under_way.cells / seconds, under_way.losses)
+    return RunSummary(place.run, there, state.step, seconds, under_way.cells / seconds, under_way.losses, early)
 
 
-def _finished(place: Workplace, final: Path) -> RunSummary:
+def _finished(place: Workplace, config: RunConfig, view: View, final: Path) -> RunSummary:
     """Of a run that had no step left."""
-    there = joined(place.run, "checkpoints", final.name)
-    return RunSummary(place.run, there, checkpoint.describe(final).step, seconds=0.0, cells_per_second=0.0, losses={})
+    there, step = joined(place.run, "checkpoints", final.name), checkpoint.describe(final).step
+    early = _stopped_early(config, view, final)
+    return RunSummary(place.run, there, step, seconds=0.0, cells_per_second=0.0, losses={}, stopped_early=early)
+
+
+def _stopped_early(config: RunConfig, view: View, path: Path) -> str:
+    """Why a checkpoint before the last step is the final one, in words; empty where it is not."""
+    schedule = schedule_of(config, view)
+    return schedule.verdict(checkpoint.describe(path).looks) if schedule else ""
 
 
 def _precision(training: TrainingConfig) -> Callable[[], AbstractContextManager[Any]]:

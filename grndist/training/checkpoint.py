@@ -13,15 +13,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from safetensors.torch import save as serialize
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from grndist.errors import UserError
 from grndist.files import WriteError, remove, written_aside
 from grndist.genes import some
 from grndist.storage import Storage, joined
-from grndist.training.loop import State
+from grndist.training.loop import Look, State
 
 FORMAT_VERSION = 1
 KEPT = 2
@@ -43,6 +42,7 @@ class Description:
     store_digest: str
     regulators: list[str] | None = None  # genes that may regulate; None: every gene
     unmeasured: list[str] | None = None  # perturbed genes outside the panel: rows of the network after the panel's
+    looks: Sequence[Look] = ()  # every validation so far
     format_version: int = FORMAT_VERSION
 
 
@@ -54,8 +54,8 @@ def save(folder: Path, state: State, description: Description) -> Path:
     try:
         with written_aside(path, overwrite=True) as aside:
             aside.mkdir()
-            (aside / "weights.safetensors").write_bytes(_bytes(state.model.state_dict()))
-            (aside / "optimizer.safetensors").write_bytes(_bytes(tensors))
+            _write(aside / "weights.safetensors", state.model.state_dict())
+            _write(aside / "optimizer.safetensors", tensors)
             about = asdict(description) | {"optimizer": scalars}
             (aside / "checkpoint.json").write_text(json.dumps(about, indent=1))
     except WriteError as error:
@@ -122,7 +122,8 @@ def describe(path: Path) -> Description:
                 f"{path}: checkpoint format version {version}, but this grndist reads version {FORMAT_VERSION}; "
                 "train again"
             )
-        return Description(**about)
+        looks = tuple(Look(*look) for look in about.pop("looks", ()))
+        return Description(**about, looks=looks)
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} is not a whole checkpoint ({error}); delete it and --resume from the one before"
@@ -156,7 +157,8 @@ def restore(path: Path, state: State) -> None:
     state.model.load_state_dict(load_weights(path))
     scalars = json.loads((path / "checkpoint.json").read_text())["optimizer"]
     state.optimizers.load_state_dict(_unflatten(_load(path / "optimizer.safetensors"), scalars))
-    state.step = describe(path).step
+    about = describe(path)
+    state.step, state.looks = about.step, list(about.looks)
 
 
 def _load(file: Path) -> dict[str, Tensor]:
@@ -168,8 +170,15 @@ def _load(file: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _bytes(tensors: dict[str, Tensor]) -> bytes:
-    return serialize({name: value.contiguous() for name, value in tensors.items()})
+def _write(file: Path, tensors: dict[str, Tensor]) -> None:
+    """Write tensors straight from their memory: what is trained may fill most of it."""
+    file.touch()
+    mode = file.stat().st_mode
+    try:
+        save_file({name: value.contiguous() for name, value in tensors.items()}, file)
+    except SafetensorError as error:
+        raise WriteError(file, str(error)) from error
+    file.chmod(mode)  # save_file's is its owner's alone
 
 
 def _flatten(states: dict[str, dict[str, Any]]) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -4,10 +4,10 @@
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,13 @@ class TrainingError(UserError):
     """Training cannot go on with these settings."""
 
 
+class Look(NamedTuple):
+    """One validation."""
+
+    step: int  # of training, taken by then
+    loss: float  # on held-out cells
+
+
 @dataclass
 class State:
     """Everything that must survive an interruption, and nothing else: randomness is a function of the step."""
@@ -28,16 +35,17 @@ class State:
     model: nn.Module
     optimizers: Optimizers
     step: int = 0  # number of steps already taken, over all epochs
+    looks: list[Look] = field(default_factory=list)  # every validation so far
 
 
 def train(
     state: State,
     batch_at: Callable[[int], Batch | MomentsBatch],
     steps: int,
-    on_step: Callable[[State, Batch | MomentsBatch, dict[str, float]], None],
+    on_step: Callable[[State, Batch | MomentsBatch, dict[str, float]], bool | None],
     precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
 ) -> None:
-    """Take `state` from where it stands up to step `steps`, telling `on_step` of every one.
+    """Take `state` from where it stands up to step `steps`, telling `on_step` of every one; where it says True, stop.
 
     The forward pass runs inside `precision()`. A model without trainable parameters (one that was solved) is only
     evaluated.
@@ -49,17 +57,44 @@ def train(
     while state.step < steps:
         batch = batch_at(state.step)
         state.optimizers.prepare(batch.epoch, state.step)
-        with precision():
-            terms: dict[str, Tensor] = state.model(batch)
-        total = torch.stack(list(terms.values())).sum()
-        losses = {name: value.item() for name, value in terms.items()} | {"loss": total.item()}
-        if not math.isfinite(losses["loss"]):
-            raise TrainingError(
-                f"the loss is {losses['loss']} at step {state.step} ({losses}); "
-                "lower training.learning_rate, or check the data for extreme values"
-            )
-        if total.requires_grad:
-            total.backward()
-        state.optimizers.step(batch.epoch)
-        state.step += 1
-        on_step(state, batch, losses)
+        losses = _step(state, batch, precision)
+        if on_step(state, batch, losses):
+            return
+
+
+def _step(
+    state: State, batch: Batch | MomentsBatch, precision: Callable[[], AbstractContextManager[Any]]
+) -> dict[str, float]:
+    """Take one step and return its losses; a function, so that nothing of it is alive in the next one."""
+    with precision():
+        terms: dict[str, Tensor] = state.model(batch)
+    total = torch.stack(list(terms.values())).sum()
+    losses = {name: value.item() for name, value in terms.items()} | {"loss": total.item()}
+    if not math.isfinite(losses["loss"]):
+        raise TrainingError(
+            f"the loss is {losses['loss']} at step {state.step} ({losses}); "
+            "lower training.learning_rate, or check the data for extreme values"
+        )
+    if total.requires_grad:
+        total.backward()
+    state.optimizers.step(batch.epoch)
+    state.step += 1
+    return losses
+
+
+def held_out_loss(
+    model: nn.Module,
+    batches: Iterable[Batch],
+    terms: Sequence[str],
+    precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+) -> float:
+    """The sum of some loss terms, mean over the cells of all batches; the model is left as it was."""
+    total, n_cells, was_training = 0.0, 0, model.training
+    model.eval()
+    for batch in batches:
+        with torch.no_grad(), precision():
+            found: dict[str, Tensor] = model(batch)
+        total += batch.n_cells * sum(found[name].item() for name in terms)
+        n_cells += batch.n_cells
+    model.train(was_training)
+    return total / n_cells

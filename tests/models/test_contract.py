@@ -8,6 +8,7 @@ from grndist.data.facts import Facts
 from grndist.data.normalise import ExpressionConfig
 from grndist.data.store import open_store
 from grndist.data.view import whole
+from grndist.optim import BlockParameter
 from tests.models.batches import batch_of
 
 N_GENES = 12
@@ -21,6 +22,8 @@ VARIANTS = {
     "catran_d": {"kind": "catran_d", "form": "bilinear", "embedding": 4, "start": "random"},
     "catran_d_attention": {"kind": "catran_d", "form": "attention", "embedding": 4, "heads": 2},
     "grn_vae": {"kind": "grn_vae", "sparse_delay": 0},
+    "grn_vae_plain": {"kind": "grn_vae", "form": "plain", "sparse_delay": 0},
+    "deepsem": {"kind": "grn_vae", "prior": "networks", "kl": "one_sample", "loss_entries": "all", "sparse_delay": 0},
     "dazzle": {"kind": "grn_vae", "sparse_delay": 0, "classifier_weight": 0.5, "augment_adjacency_epochs": True},
 }  # fmt: skip
 GENES = [1, 2, 5, 6, 9]
@@ -66,6 +69,12 @@ def test_only_the_subsets_genes_get_a_gradient(model):
     per_gene = [p for p in model.parameters() if p.requires_grad and len(p) in (N_GENES, model.n_regulators)]
     assert per_gene
     for parameter in per_gene:
+        if isinstance(parameter, BlockParameter):  # its gradient is that of the subset's block
+            assert torch.equal(parameter.block.rows, torch.tensor(GENES))
+            assert torch.equal(parameter.block.columns, torch.tensor(GENES))
+            assert parameter.block.values.grad.abs().sum() > 0
+            assert parameter.grad is None
+            continue
         assert parameter.grad[GENES].abs().sum() > 0
         assert (parameter.grad[others] == 0).all()
         if parameter.shape[1:] == (N_GENES,):

@@ -66,6 +66,12 @@ def test_a_checkpoint_describes_itself_without_pickle(tmp_path: Path):
     assert checkpoint.describe(path) == described(state)
 
 
+def test_others_may_read_a_checkpoint_as_they_may_other_files(tmp_path: Path):
+    (tmp_path / "any").touch()
+    path = checkpoint.save(tmp_path, fresh("lion"), described(fresh("lion")))
+    assert {file.stat().st_mode for file in path.iterdir()} == {(tmp_path / "any").stat().st_mode}
+
+
 def test_the_last_two_are_kept(tmp_path: Path):
     state = fresh("lion")
     for step in (1, 2, 3):

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
-from grndist.data.normalise import ExpressionConfig, moments
+from grndist.data.normalise import ExpressionConfig, Moments, moments
 from grndist.data.stream import kernels
 from grndist.data.stream.batch import Batch
 from grndist.data.stream.buffers import Buffers
@@ -37,6 +37,7 @@ class Loader:
     world: int = 1
     device: torch.device = CPU
     ahead: bool = True  # decode windows in the background before they are asked for
+    moments: Moments | None = None  # that z-scores are taken with; None: those of the view
     _buffers: Buffers = field(default_factory=Buffers)
 
     def batch_at(self, step: int) -> Batch:
@@ -168,7 +169,7 @@ class Loader:
 
     @cached_property
     def _moments(self) -> tuple[Float[np.ndarray, " genes"], Float[np.ndarray, " genes"]]:
-        mean, deviation = moments(self.view, self.config)
+        mean, deviation = self.moments or moments(self.view, self.config)
         return mean, np.where(deviation > 0, deviation, 1.0)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from grndist.data.stream.batch import Batch
 from grndist.models.catran import kernels
-from grndist.models.parallel import for_each, pieces
+from grndist.parallel import for_each, pieces
 
 CELLS_PER_PART, GENES_PER_PART = 256, 64
 

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from grndist.models.catran import kernels
-from grndist.models.parallel import for_each, pieces
 from grndist.objectives import huber
+from grndist.parallel import for_each, pieces
 
 CELLS_PER_PART, GENES_PER_PART = 128, 64
 

@@ -2,35 +2,24 @@
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lion_pytorch import Lion
-from pydantic import Field
 from torch import nn
 
-from grndist.config import Config
+from grndist.optim.blocks import BlockParameter
+from grndist.optim.config import OptimizerConfig
+from grndist.optim.dense import DenseLion
+from grndist.optim.matrices import Adam, RMSprop
 
-
-class OptimizerConfig(Config):
-    """How parameters are updated. Models have a group "networks" and may have a group "adjacency"."""
-
-    optimizer: Literal["lion", "adamw", "adam", "rmsprop"]
-    learning_rate: float = Field(gt=0)
-    adjacency_learning_rate: float | None = Field(None, gt=0, description="null: the same as learning_rate")
-    weight_decay: float = Field(0.0, ge=0, description="decoupled, on all parameters (lion, adamw)")
-    betas: tuple[float, float] = Field((0.9, 0.999), description="momentum and second moment (not rmsprop)")
-    schedule: Literal["joint", "alternating"] = Field(
-        "joint", description="alternating: network_epochs of the networks alone, then adjacency_epochs of the adjacency"
-    )
-    network_epochs: int = Field(1, gt=0, description="K1")
-    adjacency_epochs: int = Field(1, gt=0, description="K2")
-    rate_over_time: Literal["constant", "one_cycle"] = Field(
-        "constant", description="one_cycle: up by a cosine to learning_rate, then down to nearly nothing at the end"
-    )
-    warmup: float = Field(0.1, gt=0, lt=1, description="share of the steps in which a one_cycle rate goes up")
-    halve_at_steps: tuple[int, ...] = Field((), description="steps at which the learning rate is halved")
-    halve_groups: Literal["all", "networks"] = "all"
+PLAIN: dict[str, Any] = {
+    "lion": Lion,
+    "adamw": torch.optim.AdamW,
+    "adam": torch.optim.Adam,
+    "rmsprop": torch.optim.RMSprop,
+}
+OF_BLOCKS: dict[str, Any] = {"lion": DenseLion, "adamw": Adam, "adam": Adam, "rmsprop": RMSprop}
 
 
 class Optimizers:
@@ -56,6 +45,8 @@ class Optimizers:
             for parameter in parameters:
                 parameter.requires_grad_(trained)
                 parameter.grad = None
+                if isinstance(parameter, BlockParameter):
+                    parameter.block = None
             self.optimizers[name].param_groups[0]["lr"] = self._rate(name, step)
 
     def step(self, epoch: int) -> None:
@@ -103,8 +94,9 @@ def one_cycle(step: int, steps: int, warmup: float) -> float:
 
 
 def _optimizer(config: OptimizerConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    if config.optimizer == "rmsprop":
-        return torch.optim.RMSprop(parameters, lr=config.learning_rate)
-    kinds: dict[str, Any] = {"lion": Lion, "adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
-    decay = {} if config.optimizer == "adam" else {"weight_decay": config.weight_decay}
-    return kinds[config.optimizer](parameters, lr=config.learning_rate, betas=config.betas, **decay)
+    has_blocks = any(isinstance(parameter, BlockParameter) for parameter in parameters)
+    kind = (OF_BLOCKS if has_blocks else PLAIN)[config.optimizer]
+    momentum = {} if config.optimizer == "rmsprop" else {"betas": config.betas}
+    decay = {"weight_decay": config.weight_decay} if config.optimizer in {"lion", "adamw"} else {}
+    optimizer: torch.optim.Optimizer = kind(parameters, lr=config.learning_rate, **momentum, **decay)
+    return optimizer

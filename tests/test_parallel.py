@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from grndist.models.parallel import for_each, pieces
+from grndist.parallel import for_each, pieces
 from tests.models.threads import in_threads
 
 

@@ -1,0 +1,236 @@
+"""Scalar networks by table: a network of ONE number, asked at many places, is asked at a few knots instead.
+
+Between knots it is the polynomial through the six nearest (Lagrange). That is linear in the knots' values, so the
+gradient of the interpolant is exact, with respect to the network's parameters and to the places. Knots are in float64,
+whatever the places are in: a slope is a difference of neighbours.
+
+How good a table is, is measured: a table is halved, and what it then says at the knots that were left out, the
+midpoints of its intervals, is compared with what the network says; its slopes at the ends of its intervals, too, where
+they are worst. Without the halving it is better still (64 times for values, 32 for slopes, in theory), so the figure is
+a bound.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from grndist.models.grn_vae.table_kernels import add_powers, polynomial, polynomial_slope
+from grndist.parallel import for_each, pieces
+
+INTERVALS_PER_UNIT = 8  # of the first, coarsest table
+PLACES_PER_KNOT = 4  # with fewer places the network itself is no dearer
+PIECE = 32_768  # places that one thread does at a time
+BEYOND = 2  # knots before the first interval, and after the last
+# From the values at six neighbouring knots to the coefficients of 1, t, ..., t^5 between the middle two.
+LAGRANGE = torch.linalg.inv(torch.vander(torch.arange(-2.0, 4.0, dtype=torch.float64), increasing=True))
+
+
+@dataclass(frozen=True)
+class Table:
+    """Values of a network at knots: two before `low`, one every `step`, and two after the end."""
+
+    low: float
+    step: float
+    values: Float[Tensor, "knots outputs"]  # float64
+    value_bound: float  # largest error, relative to the largest value
+    slope_bound: float  # ... of the derivative, relative to the largest
+
+    @property
+    def bound(self) -> float:
+        """The larger of the two."""
+        return max(self.value_bound, self.slope_bound)
+
+    def at(self, x: Float[Tensor, "..."]) -> Float[Tensor, "outputs ..."]:
+        """The interpolated outputs at places inside the table's range."""
+        return _Interpolated.apply(self.values, x, self.low, self.step)
+
+
+def tabulated(network: nn.Sequential, x: Float[Tensor, "..."], tolerance: float) -> Table | None:
+    """A table that is good to `tolerance` wherever `x` is; None where it would have too many knots to pay.
+
+    Args:
+        network: Linear layers and tanh, of one number, or of one number and a constant 1.
+        x: where it will be asked.
+        tolerance: largest error of values and of slopes, relative to the largest of each.
+    """
+    if x.numel() == 0:
+        return None
+    low, high = (float(end) for end in torch.aminmax(x.detach()))
+    if not np.isfinite([low, high]).all():
+        return None
+    low, high = float(np.floor(low)), max(float(np.ceil(high)), float(np.floor(low)) + 1)
+    n, most = int((high - low) * INTERVALS_PER_UNIT), x.numel() // PLACES_PER_KNOT
+    if 2 * n + 1 > most:
+        return None
+    step = (high - low) / n
+    values = evaluate(network, _places(low - BEYOND * step, step, n + 1 + 2 * BEYOND, x.device))
+    while 2 * n + 1 <= most:
+        middle = evaluate(network, _places(low - step / 2, step, n + 2, x.device))
+        finer = _interleaved(values[1:-1], middle)
+        table = Table(
+            low, step / 2, finer, *_errors(network, values, _places(low, step / 2, 2 * n + 1, x.device), finer)
+        )
+        if table.bound <= tolerance:
+            return table
+        n, step, values = 2 * n, step / 2, finer
+    return None
+
+
+def evaluate(network: nn.Sequential, x: Float[Tensor, "..."]) -> Float[Tensor, "... outputs"]:
+    """The network itself, in the precision of `x`."""
+    values = x[..., None]
+    for layer in network:
+        if isinstance(layer, nn.Linear):
+            weight, bias = layer.weight.to(x.dtype), layer.bias.to(x.dtype)
+            if weight.shape[1] == values.shape[-1] + 1:  # the constant input
+                weight, bias = weight[:, :-1], bias + weight[:, -1]
+            values = nn.functional.linear(values, weight, bias)
+        else:
+            values = layer(values)
+    return values
+
+
+@torch.no_grad()
+def slope(network: nn.Sequential, x: Float[Tensor, " places"]) -> Float[Tensor, "places outputs"]:
+    """The network's derivative."""
+    values, slopes = x[:, None], torch.ones_like(x)[:, None]
+    for layer in network:
+        if isinstance(layer, nn.Linear):
+            inputs = values.shape[1]
+            weight, bias = layer.weight.to(x.dtype), layer.bias.to(x.dtype)
+            slopes = slopes @ weight[:, :inputs].T
+            values = nn.functional.linear(values, weight[:, :inputs], bias + weight[:, inputs:].sum(1))
+        else:
+            values = values.tanh()
+            slopes = slopes * (1 - values.square())
+    return slopes
+
+
+def _places(first: float, step: float, count: int, device: torch.device) -> Float[Tensor, " places"]:
+    return first + step * torch.arange(count, dtype=torch.float64, device=device)
+
+
+def _interleaved(
+    outer: Float[Tensor, "knots outputs"], inner: Float[Tensor, "others outputs"]
+) -> Float[Tensor, "all outputs"]:
+    """Rows of `outer` and `inner` in turn; `outer` has one more."""
+    pairs = torch.stack([outer[:-1], inner], dim=1).flatten(0, 1)
+    return torch.cat([pairs, outer[-1:]])
+
+
+@torch.no_grad()
+def _errors(
+    network: nn.Sequential,
+    values: Float[Tensor, "knots outputs"],
+    places: Float[Tensor, " places"],
+    finer: Float[Tensor, "others outputs"],
+) -> tuple[float, float]:
+    """Largest relative error of a table's values at the midpoints of its intervals, of its slopes there and at ends.
+
+    Args:
+        network: what the table is of.
+        values: the table.
+        places: its knots and midpoints, without the knots beyond its ends.
+        finer: what the network says there, and two places further at either end.
+    """
+    coefficients = values.unfold(0, 6, 1) @ LAGRANGE.to(values.device).T
+    step = 2 * float(places[1] - places[0])
+    powers = torch.arange(6, dtype=values.dtype, device=values.device)
+    exact = slope(network, places)
+    slopes = [
+        coefficients[..., 1:] @ (powers[1:] * t ** (powers[1:] - 1)) / step - exact[first : first + len(places) - 2 : 2]
+        for first, t in enumerate((0.0, 0.5, 1.0))
+    ]
+    value = coefficients @ 0.5**powers - finer[3:-3:2]
+    return _relative(value, finer), _relative(torch.stack(slopes), exact)
+
+
+def _relative(error: Tensor, values: Tensor) -> float:
+    return float(error.abs().max() / values.abs().max().clamp_min(torch.finfo(values.dtype).tiny))
+
+
+class _Interpolated(torch.autograd.Function):
+    """A table's polynomials at many places."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, x: Tensor, low: float, step: float) -> Tensor:
+        windows = values.unfold(0, 6, 1)  # [intervals, outputs, 6 neighbours]
+        coefficients = windows @ LAGRANGE.to(values.device).T
+        ctx.save_for_backward(x, coefficients)
+        ctx.low, ctx.steps = low, 1 / step
+        out = x.new_empty(values.shape[1], x.numel())
+        flat = x.reshape(-1)
+        if x.device.type == "cpu":
+            places, found, polynomials = flat.numpy(), out.numpy(), coefficients.numpy()
+            for_each(
+                pieces(len(places), PIECE),
+                lambda _, part: polynomial(places[part], low, ctx.steps, polynomials, found[:, part]),
+            )
+        else:
+            interval, t = _position(flat, low, ctx.steps, len(coefficients))
+            out.copy_((coefficients[interval] * _powers_of(t)[:, None]).sum(2).T)
+        return out.reshape(-1, *x.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        x, coefficients = ctx.saved_tensors
+        flat, upstream = x.reshape(-1), gradient.reshape(len(gradient), -1).contiguous()
+        of_values = of_x = None
+        if ctx.needs_input_grad[0]:
+            of_values = _to_knots(_powers(flat, ctx.low, ctx.steps, upstream, coefficients))
+        if ctx.needs_input_grad[1]:
+            of_x = _slopes(flat, ctx.low, ctx.steps, upstream, coefficients).reshape(x.shape)
+        return of_values, of_x, None, None
+
+
+def _slopes(x: Tensor, low: float, steps: float, upstream: Tensor, coefficients: Tensor) -> Tensor:
+    if x.device.type == "cpu":
+        out = torch.empty_like(x)
+        places, given, found, c = x.numpy(), upstream.numpy(), out.numpy(), coefficients.numpy()
+        for_each(
+            pieces(len(places), PIECE),
+            lambda _, part: polynomial_slope(places[part], low, steps, c, given[:, part], found[part]),
+        )
+        return out
+    interval, t = _position(x, low, steps, len(coefficients))
+    slopes = coefficients[interval, :, 1:] * (torch.arange(1, 6, device=x.device) * _powers_of(t)[:, :-1])[:, None]
+    return ((upstream.T * slopes.sum(2)).sum(1) * steps).to(x.dtype)
+
+
+def _powers(x: Tensor, low: float, steps: float, upstream: Tensor, coefficients: Tensor) -> Tensor:
+    """Gradient with respect to the coefficients, [intervals, outputs, powers]; same bits for any number of threads."""
+    if x.device.type == "cpu":
+        places, given = x.numpy(), upstream.numpy()
+        parts = pieces(len(places), max(PIECE, -(-len(places) // 16)))
+        sums = np.zeros((len(parts), *coefficients.shape))
+        for_each(parts, lambda number, part: add_powers(places[part], low, steps, given[:, part], sums[number]))
+        return torch.from_numpy(sums.sum(0))
+    interval, t = _position(x, low, steps, len(coefficients))
+    found = torch.zeros_like(coefficients)
+    return found.index_add_(0, interval, upstream.T[:, :, None] * _powers_of(t)[:, None])
+
+
+def _powers_of(t: Float[Tensor, " places"]) -> Float[Tensor, "places powers"]:
+    return t[:, None] ** torch.arange(6, device=t.device)
+
+
+def _position(x: Tensor, low: float, steps: float, n_intervals: int) -> tuple[Tensor, Tensor]:
+    position = (x.double() - low) * steps
+    interval = position.long().clamp(0, n_intervals - 1)
+    return interval, position - interval
+
+
+def _to_knots(of_coefficients: Float[Tensor, "intervals outputs powers"]) -> Float[Tensor, "knots outputs"]:
+    """From the gradient of every interval's coefficients to that of the knots they were made of."""
+    windows = of_coefficients @ LAGRANGE.to(of_coefficients.device)
+    n, outputs, neighbours = windows.shape
+    found = windows.new_zeros(n + neighbours - 1, outputs)
+    for offset in range(neighbours):
+        found[offset : offset + n] += windows[:, :, offset]
+    return found
