@@ -11,7 +11,7 @@ a bound.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -68,16 +68,14 @@ def tabulated(network: nn.Sequential, x: Float[Tensor, "..."], tolerance: float)
     if 2 * n + 1 > most:
         return None
     step = (high - low) / n
-    values = evaluate(network, _places(low - BEYOND * step, step, n + 1 + 2 * BEYOND, x.device))
+    values, slopes = with_slopes(network, _places(low - BEYOND * step, step, n + 1 + 2 * BEYOND, x.device))
     while 2 * n + 1 <= most:
-        middle = evaluate(network, _places(low - step / 2, step, n + 2, x.device))
-        finer = _interleaved(values[1:-1], middle)
-        table = Table(
-            low, step / 2, finer, *_errors(network, values, _places(low, step / 2, 2 * n + 1, x.device), finer)
-        )
+        middle, middle_slopes = with_slopes(network, _places(low - step / 2, step, n + 2, x.device))
+        finer, finer_slopes = _interleaved(values[1:-1], middle), _interleaved(slopes[1:-1], middle_slopes)
+        table = Table(low, step / 2, finer, *_errors(values.detach(), step, finer.detach(), finer_slopes))
         if table.bound <= tolerance:
             return table
-        n, step, values = 2 * n, step / 2, finer
+        n, step, values, slopes = 2 * n, step / 2, finer, finer_slopes
     return None
 
 
@@ -85,30 +83,34 @@ def evaluate(network: nn.Sequential, x: Float[Tensor, "..."]) -> Float[Tensor, "
     """The network itself, in the precision of `x`."""
     values = x[..., None]
     for layer in network:
-        if isinstance(layer, nn.Linear):
-            weight, bias = layer.weight.to(x.dtype), layer.bias.to(x.dtype)
-            if weight.shape[1] == values.shape[-1] + 1:  # the constant input
-                weight, bias = weight[:, :-1], bias + weight[:, -1]
-            values = nn.functional.linear(values, weight, bias)
-        else:
-            values = layer(values)
+        values = nn.functional.linear(values, *_of_one_number(layer, values)) if _is_linear(layer) else layer(values)
     return values
 
 
-@torch.no_grad()
-def slope(network: nn.Sequential, x: Float[Tensor, " places"]) -> Float[Tensor, "places outputs"]:
-    """The network's derivative."""
+def with_slopes(
+    network: nn.Sequential, x: Float[Tensor, " places"]
+) -> tuple[Float[Tensor, "places outputs"], Float[Tensor, "places outputs"]]:
+    """The network and its derivative, of which only the former is differentiable with respect to the parameters."""
     values, slopes = x[:, None], torch.ones_like(x)[:, None]
     for layer in network:
-        if isinstance(layer, nn.Linear):
-            inputs = values.shape[1]
-            weight, bias = layer.weight.to(x.dtype), layer.bias.to(x.dtype)
-            slopes = slopes @ weight[:, :inputs].T
-            values = nn.functional.linear(values, weight[:, :inputs], bias + weight[:, inputs:].sum(1))
+        if _is_linear(layer):
+            weight, bias = _of_one_number(layer, values)
+            values, slopes = nn.functional.linear(values, weight, bias), slopes @ weight.detach().T
         else:
             values = values.tanh()
-            slopes = slopes * (1 - values.square())
-    return slopes
+            slopes = slopes * (1 - values.detach().square())
+    return values, slopes
+
+
+def _is_linear(layer: nn.Module) -> TypeGuard[nn.Linear]:
+    return isinstance(layer, nn.Linear)
+
+
+def _of_one_number(layer: nn.Linear, inputs: Float[Tensor, "... channels"]) -> tuple[Tensor, Tensor]:
+    """Weight and bias in the precision of the inputs; a last input that is not among them is 1."""
+    given = inputs.shape[-1]
+    weight, bias = layer.weight.to(inputs.dtype), layer.bias.to(inputs.dtype)
+    return (weight, bias) if weight.shape[1] == given else (weight[:, :given], bias + weight[:, given:].sum(1))
 
 
 def _places(first: float, step: float, count: int, device: torch.device) -> Float[Tensor, " places"]:
@@ -123,31 +125,29 @@ def _interleaved(
     return torch.cat([pairs, outer[-1:]])
 
 
-@torch.no_grad()
 def _errors(
-    network: nn.Sequential,
     values: Float[Tensor, "knots outputs"],
-    places: Float[Tensor, " places"],
+    step: float,
     finer: Float[Tensor, "others outputs"],
+    slopes: Float[Tensor, "others outputs"],
 ) -> tuple[float, float]:
     """Largest relative error of a table's values at the midpoints of its intervals, of its slopes there and at ends.
 
     Args:
-        network: what the table is of.
         values: the table.
-        places: its knots and midpoints, without the knots beyond its ends.
-        finer: what the network says there, and two places further at either end.
+        step: between its knots.
+        finer: what the network says at its knots and midpoints, and two places further at either end.
+        slopes: its derivative there.
     """
     coefficients = values.unfold(0, 6, 1) @ LAGRANGE.to(values.device).T
-    step = 2 * float(places[1] - places[0])
     powers = torch.arange(6, dtype=values.dtype, device=values.device)
-    exact = slope(network, places)
-    slopes = [
-        coefficients[..., 1:] @ (powers[1:] * t ** (powers[1:] - 1)) / step - exact[first : first + len(places) - 2 : 2]
+    n, inside = len(coefficients), slopes[BEYOND:-BEYOND]
+    at_start_middle_end = [
+        coefficients[..., 1:] @ (powers[1:] * t ** (powers[1:] - 1)) / step - inside[first : first + 2 * n - 1 : 2]
         for first, t in enumerate((0.0, 0.5, 1.0))
     ]
-    value = coefficients @ 0.5**powers - finer[3:-3:2]
-    return _relative(value, finer), _relative(torch.stack(slopes), exact)
+    value = coefficients @ 0.5**powers - finer[BEYOND + 1 : -BEYOND - 1 : 2]
+    return _relative(value, finer), _relative(torch.stack(at_start_middle_end), inside)
 
 
 def _relative(error: Tensor, values: Tensor) -> float:

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grndist.models.grn_vae import tables
-from grndist.models.grn_vae.tables import Table, evaluate, slope, tabulated
+from grndist.models.grn_vae.tables import Table, evaluate, tabulated, with_slopes
 from grndist.models.layers import init_xavier, linears, scalar_network
 from grndist.seeds import stream
 from tests.models.threads import in_threads
@@ -30,6 +30,10 @@ def places(low: float, high: float, n: int = 20_000, seed: int = 0) -> torch.Ten
 
 def worst(found: torch.Tensor, wanted: torch.Tensor) -> float:
     return float(((found - wanted).abs().max() / wanted.abs().max()).detach())
+
+
+def slope(model: torch.nn.Sequential, x: torch.Tensor) -> torch.Tensor:
+    return with_slopes(model, x)[1]
 
 
 def whole_slopes(model: torch.nn.Sequential, low: float, high: float) -> torch.Tensor:
@@ -71,6 +75,17 @@ def test_the_bound_is_that_of_the_halved_table_at_its_midpoints_and_ends():
     assert float((at_middle - exact).abs().max() / inside) == pytest.approx(table.value_bound, rel=1e-3)
     found = coefficients[:, 0, 1] / (2 * table.step) - slope(model, knots[:-1])[:, 0]
     assert float(found.abs().max()) <= table.slope_bound * float(slope(model, knots).abs().max()) * 1.001
+
+
+def test_slopes_are_those_of_autograd():
+    for inputs in (1, 2):
+        model, x = network(2, inputs), places(-3, 5, 40).flatten().requires_grad_()
+        found = with_slopes(model, x.detach())
+        exact = evaluate(model, x)
+        assert torch.allclose(found[0], exact, atol=1e-14)
+        for output in range(2):
+            (wanted,) = torch.autograd.grad(exact[:, output].sum(), x, retain_graph=True)
+            assert torch.allclose(found[1][:, output], wanted, atol=1e-13)
 
 
 def test_gradients_are_those_of_the_network():
