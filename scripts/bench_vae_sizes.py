@@ -2,11 +2,11 @@
 
 python scripts/bench_models.py grn_vae_sizes [--genes 1000 2000 4000 8000] [--steps 3] [--threads 1]
 
-Preset `grn_vae`: 64 cells a step, two RMSprop, one epoch of the networks and one of the adjacency. Each row is a process
-of its own, which takes one epoch of either kind to warm up and then two more, each of so many steps; the expression is
-drawn, 26 % of it not zero. Half of the steps of a run are of either kind, so the cost of a step is the mean of both
-medians. That of the networks is without the first of an epoch, which factorises I - A for all of them; with a gene
-subset every step does.
+Preset `grn_vae`: 64 cells a step, two RMSprop, one epoch of the networks and one of the adjacency. Each row is a
+process of its own, which takes one epoch of either kind to warm up and then two more, each of so many steps; the
+expression is drawn, 26 % of it not zero. Half of the steps of a run are of either kind, so the cost of a step is the
+mean of both medians. That of the networks is without the first of an epoch, which factorises I - A for all of them;
+with a gene subset every step does.
 
 Seconds of the figures are CPU seconds of all threads, the least of the epochs: where other programs run, wall time says
 little. Peak memory is above what the process held before there was a model, libraries in use; the memory that a run is

@@ -19,6 +19,7 @@ from grndist.data.stream.loader import Loader
 from grndist.data.view import View
 from grndist.evaluation.evaluate import BEELINE, DAZZLE, Candidates, candidates_of
 from grndist.evaluation.references import Reference
+from grndist.models.grn_vae.held_out import error_from_others
 from grndist.runs import RunConfig, load_run
 from grndist.runs.learning import learning, resolved
 from grndist.seeds import stream
@@ -208,21 +209,15 @@ class HeldOutLosses:
 def held_out_losses(model: Any, view: View, config: RunConfig) -> dict[str, float]:
     plan = InOrder(view.n_cells, view.n_genes)
     loader = Loader(view, plan, config.expression, ahead=False)
-    expression = torch.cat([loader.batch_at(step).expression.clone() for step in range(plan.steps_per_epoch)])
+    steps = range(plan.steps_per_epoch)
+    expression = torch.cat([loader.batch_at(step).expression.clone() for step in steps])
     real, target = expression != 0, (expression - model.mean) / model.std
     hidden = real & torch.from_numpy(stream(0, "hidden").random(tuple(expression.shape)) < HIDDEN)
     noise = torch.from_numpy(stream(0, "latent").standard_normal(tuple(expression.shape), dtype=np.float32))
-    error = [
-        (target - guess).square()
-        for guess in (
-            reconstructed(model, expression, noise),
-            reconstructed(model, expression.masked_fill(hidden, 0), noise),
-            from_others(model, expression),
-        )
-    ]
-    return asdict(
-        HeldOutLosses(*(float(e[where].mean()) for e, where in zip(error, (real, hidden, real), strict=True)))
-    )
+    seen = reconstructed(model, expression, noise)
+    blind = reconstructed(model, expression.masked_fill(hidden, 0), noise)
+    losses = [float((target - guess)[where].square().mean()) for guess, where in ((seen, real), (blind, hidden))]
+    return asdict(HeldOutLosses(*losses, error_from_others(model, map(loader.batch_at, steps))))
 
 
 def reconstructed(
@@ -230,26 +225,6 @@ def reconstructed(
 ) -> Float[Tensor, "cells genes"]:
     """What the model makes of cells: decoder(z (I - A)^-1) with z = mean + deviation * noise."""
     mean, deviation = model.posterior(expression)
-    return decoded(model, torch.linalg.solve(remainder(model), mean + deviation * noise, left=False))
-
-
-def from_others(model: Any, expression: Float[Tensor, "cells genes"]) -> Float[Tensor, "cells genes"]:
-    """Every entry as its cell's other genes and the network predict it.
-
-    With z ~ N(0, I), h = z (I - A)^-1 is Gaussian with precision P = (I - A)(I - A)^T, and the mean of h_g given the
-    others is -sum over k != g of h_k P_kg / P_gg. Here h is the encoder's mean.
-    """
-    mean, _ = model.posterior(expression)
-    kept = remainder(model)
-    precision = kept @ kept.T
-    h = torch.linalg.solve(kept, mean, left=False)
-    return decoded(model, h - h @ precision / precision.diagonal())
-
-
-def remainder(model: Any) -> Float[Tensor, "genes genes"]:
-    """I - A."""
-    return torch.eye(model.n_regulators) - model.adjacency(torch.arange(model.n_regulators))
-
-
-def decoded(model: Any, h: Float[Tensor, "cells genes"]) -> Float[Tensor, "cells genes"]:
+    kept = torch.eye(model.n_regulators) - model.adjacency(torch.arange(model.n_regulators))
+    h = torch.linalg.solve(kept, mean + deviation * noise, left=False)
     return model.decoder(h[:, :, None])[:, :, 0]

@@ -23,8 +23,7 @@ def train(
     summary = train_run(load_run(run_file, overrides or []), resume, overwrite)
     losses = ", ".join(f"{name} {value:.4g}" for name, value in summary.losses.items()) or "there was no step left"
     print(f"{summary.steps} steps, {summary.seconds:.1f} s, {summary.cells_per_second:,.0f} cells/s; {losses}")
-    print(f"checkpoint: {summary.checkpoint}")
-    print("\n".join(summary.tracking))
+    print("\n".join([*filter(None, [summary.augmentation]), f"checkpoint: {summary.checkpoint}", *summary.tracking]))
     print(f"\nnext: grndist infer {summary.folder}")
 
 
@@ -145,7 +144,7 @@ def neighbours(
 
 
 def latent(
-    run: Annotated[str, typer.Argument(help="a run directory of a grn_vae, at a path or URL")],
+    run: Annotated[str, typer.Argument(help="a run directory of GRN-VAE, DAZZLE or DeepSEM, at a path or URL")],
     out: Annotated[str | None, typer.Option("--out", "-o", help="h5ad; RUN/latent.h5ad if not given")] = None,
     plot: Annotated[str | None, typer.Option(help="the figure, PNG; beside the h5ad if not given")] = None,
     colour: Annotated[

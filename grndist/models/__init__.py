@@ -113,8 +113,7 @@ def may_stop_from(config: ModelConfig) -> int:
 
 def pilot_epochs(config: ModelConfig) -> int:
     """Length of the pilots that are to choose the augmentation; 0: there is nothing to choose."""
-    is_open = isinstance(config, GRNVAEConfig) and config.augmentation == "auto"
-    return config.pilot_epochs if is_open else 0
+    return config.pilot_epochs if isinstance(config, GRNVAEConfig) and config.augmentation == "auto" else 0
 
 
 def with_augmentation(config: ModelConfig, rate: float) -> ModelConfig:

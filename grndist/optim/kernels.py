@@ -6,7 +6,27 @@ Vectors are whole matrices, flat; a block is given by the rows and columns of th
 from typing import no_type_check  # tests check types at run time by wrapping functions, which numba cannot compile
 
 import numpy as np
+import torch
 from numba import njit
+from torch import Tensor
+
+
+def is_compiled(*tensors: Tensor) -> bool:
+    """Whether the kernels take such tensors."""
+    return all(
+        tensor.device.type == "cpu" and tensor.dtype in {torch.float32, torch.float64} and tensor.is_contiguous()
+        for tensor in tensors
+    )
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
+def gather(rows, values, columns, out):
+    """`out`: the entries rows x columns of a matrix."""
+    for i in range(len(rows)):
+        values_row, out_row = values[rows[i]], out[i]
+        for j in range(len(columns)):
+            out_row[j] = values_row[columns[j]]
 
 
 @njit(nogil=True, cache=True, error_model="numpy")

@@ -8,14 +8,13 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from grndist.optim.blocks import Block, entries, put_entries
+from grndist.optim.blocks import PART, Block, entries, put_entries
+from grndist.optim.kernels import is_compiled
 from grndist.parallel import for_each, pieces
 
-PART = 2**18  # entries that a thread works on at a time
 TILE = 2**24  # entries for which PyTorch makes temporary copies at a time
 
 
@@ -25,14 +24,6 @@ class Rule(NamedTuple):
     whole: Callable[..., Any]  # a kernel of `optim.kernels`
     block: Callable[..., Any]
     plain: Callable[..., Any]  # the definition, in PyTorch
-
-
-def is_compiled(*tensors: Tensor) -> bool:
-    """Whether the kernels take such tensors."""
-    return all(
-        tensor.device.type == "cpu" and tensor.dtype in {torch.float32, torch.float64} and tensor.is_contiguous()
-        for tensor in tensors
-    )
 
 
 def over_whole(rule: Rule, tensors: list[Tensor], numbers: tuple[float, ...]) -> None:

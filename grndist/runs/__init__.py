@@ -3,6 +3,7 @@
     runs/<name>/config.yaml       the resolved settings
                 checkpoints/      the last two
                 metrics.jsonl     losses and speed over steps
+                augmentation.json what pilots have measured, with model.augmentation auto
                 tracking.json     where MLflow keeps the run
                 owner             at a URL: the token of the process that writes there
 

@@ -20,6 +20,8 @@ from grndist.storage import is_remote, open_storage
 from grndist.tracking import Status, Tracker, TrackingConfig, open_tracker
 from grndist.training import checkpoint
 
+AUGMENTATION = "augmentation.json"  # what pilots have measured, and chosen
+
 logger = logging.getLogger(__name__)
 
 
@@ -27,9 +29,8 @@ def prepare(folder: Path, config: RunConfig, view: View, resume: bool) -> Path |
     """Write the resolved config of a new run, or check that a resumed one is the same; return where to start from."""
     settings = config.model_dump(mode="json")
     if not resume:
-        with written_aside(folder / "config.yaml", overwrite=True) as aside:
-            digests = {"store_digest": view.store.digest, "view_digest": view.digest}
-            aside.write_text(yaml.safe_dump(settings | digests, sort_keys=False))
+        (folder / AUGMENTATION).unlink(missing_ok=True)
+        write_config(folder, config, view)
         return None
     before = read_tree(folder / "config.yaml")
     found = checkpoint.checkpoints(folder / "checkpoints")
@@ -53,6 +54,13 @@ def prepare(folder: Path, config: RunConfig, view: View, resume: bool) -> Path |
             "has changed: bring the old one back, or start anew with --overwrite"
         )
     return found[-1] if found else None
+
+
+def write_config(folder: Path, config: RunConfig, view: View) -> None:
+    """Write the settings, with what tells the store and the view."""
+    digests = {"store_digest": view.store.digest, "view_digest": view.digest}
+    with written_aside(folder / "config.yaml", overwrite=True) as aside:
+        aside.write_text(yaml.safe_dump(config.model_dump(mode="json") | digests, sort_keys=False))
 
 
 def _of_this_version(before: Tree, folder: Path) -> Tree:

@@ -18,7 +18,7 @@ from grndist.data.view import View
 from grndist.genes import some
 from grndist.optim import Optimizers
 from grndist.runs.config import RunConfig, TrainingConfig
-from grndist.runs.refusals import refuse_source
+from grndist.runs.refusals import refuse_source, sizes_of_step
 from grndist.runs.validation import Schedule, Validation
 from grndist.runs.workplace import RunError
 from grndist.training.loop import State
@@ -74,7 +74,12 @@ def resolved(config: RunConfig, view: View) -> RunConfig:
 
 def steps_of(config: RunConfig, view: View) -> int:
     """Length of the whole training; `config` is `resolved`."""
-    return config.training.steps or (config.training.epochs or 0) * _plan(config, view).steps_per_epoch
+    return config.training.steps or (config.training.epochs or 0) * steps_per_epoch(config, view)
+
+
+def steps_per_epoch(config: RunConfig, view: View) -> int:
+    """Steps in which mini-batches go once over the cells."""
+    return _plan(config, view).steps_per_epoch
 
 
 def schedule_of(config: RunConfig, view: View) -> Schedule | None:
@@ -82,7 +87,7 @@ def schedule_of(config: RunConfig, view: View) -> Schedule | None:
     training = config.training
     if training.validation is None:
         return None
-    per_epoch = _plan(config, view).steps_per_epoch
+    per_epoch = steps_per_epoch(config, view)
     return Schedule(
         steps_of(config, view), training.validate_every * per_epoch, models.may_stop_from(config.model) * per_epoch,
         training.patience, per_epoch if training.epochs else None,
@@ -108,7 +113,13 @@ def learning(config: RunConfig, view: View, held_out: View | None = None) -> Lea
         line = _line_of_cells(training, plan)
     state = State(built.model, Optimizers(training, built.model.parameter_groups(), steps))
     regulators = _regulators(config, view, built.unmeasured)
-    lines = (f"{line}; model: {models.described(config.model)}", *_line_of_unmeasured(built.unmeasured, regulators))
+    name = models.described(config.model) + (f", preset {config.preset}" if config.preset else "")
+    lines = (
+        f"{line}; model: {name}",
+        *_line_of_memory(config, view),
+        *_line_of_delay(config.model, training),
+        *_line_of_unmeasured(built.unmeasured, regulators),
+    )
     schedule = schedule_of(config, view)
     validation = _validation(config, schedule, held_out, given) if held_out and schedule else None
     return Learning(state, batch_at, steps, lines, n_cells, built.unmeasured, regulators, validation)
@@ -153,6 +164,18 @@ def _plan(config: RunConfig, view: View) -> BalancedPlan | ShuffledPlan:
         view.n_cells, view.n_genes, training.cells_per_step, genes, training.seed, training.streams,
         cells_per_window=window,
     )  # fmt: skip
+
+
+def _line_of_memory(config: RunConfig, view: View) -> list[str]:
+    needed = models.bytes_of_step(config.model, config.training, sizes_of_step(config.training, view))
+    return [] if needed is None else [f"memory of a step: {needed.total / GIB:.2f} GiB"]
+
+
+def _line_of_delay(model: models.ModelConfig, training: TrainingConfig) -> list[str]:
+    begins = models.may_stop_from(model)
+    if training.epochs is None or begins < training.epochs:
+        return []
+    return [f"the sparse loss begins in epoch {begins + 1}, after the last: model.sparse_delay lowers that"]
 
 
 def _line_of_cells(training: TrainingConfig, plan: BalancedPlan | ShuffledPlan) -> str:

@@ -22,7 +22,7 @@ from grndist.training import checkpoint
 
 OWNER = "owner"
 CHECKPOINTS = "checkpoints"
-TOP_FILES = ("config.yaml", "metrics.jsonl", "tracking.json")
+TOP_FILES = ("config.yaml", "augmentation.json", "metrics.jsonl", "tracking.json")
 
 logger = logging.getLogger(__name__)
 

@@ -16,6 +16,7 @@ from grndist.runs.config import RunConfig, TrainingConfig
 from grndist.runs.workplace import RunError
 
 GIB = 2**30
+ROOM = 0.9  # of the free memory, of which there may be less a moment later, is what a proposal may take
 OF_CELLS = ("sampling", "cells_per_perturbation", "cells_per_epoch", "control_share", "streams")  # nothing to moments
 
 
@@ -32,8 +33,7 @@ def refuse_unfit(config: RunConfig, view: View) -> None:
             f"{config.store}: its values are {view.state}, and expression.transform=clr is for counts; ingest the "
             "counts (--layer or --raw may hold them), or set another transform"
         )
-    regulators = view.n_genes if view.is_regulator is None else int(view.is_regulator.sum())
-    refuse_memory(config, view.n_genes, regulators, _free_memory(config.training.device))
+    refuse_memory(config, sizes_of_step(config.training, view), _free_memory(config.training.device))
     _refuse_control_share(config, view)
     instead = config.model.without_controls
     if instead and (view.perturbed != CONTROL).any() and not (view.perturbed == CONTROL).any():
@@ -43,23 +43,28 @@ def refuse_unfit(config: RunConfig, view: View) -> None:
         )
 
 
-def refuse_memory(config: RunConfig, n_genes: int, n_regulators: int, free: int) -> None:
+def sizes_of_step(training: TrainingConfig, view: View) -> StepSizes:
+    """What a step of a run that sees these cells is over."""
+    regulators = view.n_genes if view.is_regulator is None else int(view.is_regulator.sum())
+    subset = min(training.genes_per_step or view.n_genes, view.n_genes)
+    return StepSizes(view.n_genes, regulators, subset, training.cells_per_step)
+
+
+def refuse_memory(config: RunConfig, sizes: StepSizes, free: int) -> None:
     """Raise unless a step of training fits into `free` bytes.
 
     Raises:
         RunError: it does not; the message has the settings, one change each, that would.
     """
-    training = config.training
-    subset = min(training.genes_per_step or n_genes, n_genes)
-    sizes = StepSizes(n_genes, n_regulators, subset, training.cells_per_step)
-    needed = models.bytes_of_step(config.model, training, sizes)
+    needed = models.bytes_of_step(config.model, config.training, sizes)
     if needed is None or needed.total <= free:
         return
+    fitting = _that_fit(config, sizes, int(ROOM * free))
     parts = ", ".join(f"{name} {size / GIB:.1f}" for name, size in asdict(needed).items())
     raise RunError(
-        f"a step of model.kind={config.model.kind} with {n_genes:,} genes, {subset:,} of them at once, needs "
+        f"a step of model.kind={config.model.kind} with {sizes.genes:,} genes, {sizes.genes_per_step:,} at once, needs "
         f"{needed.total / GIB:.1f} GiB ({parts}), and {free / GIB:.1f} GiB are free on training.device="
-        f"{training.device}; what would fit: {', or '.join(_that_fit(config, sizes, free)) or 'fewer genes and cells'}"
+        f"{config.training.device}; what would fit: {', or '.join(fitting) or 'fewer genes and cells'}"
     )
 
 

@@ -12,11 +12,13 @@ from typing import Any
 
 import torch
 
+from grndist import models
 from grndist.data.selection import select
 from grndist.data.store import open_store
 from grndist.data.stream.batch import Batch, MomentsBatch
 from grndist.data.view import View
 from grndist.progress import bar
+from grndist.runs import augmentation
 from grndist.runs.config import RunConfig, TrainingConfig
 from grndist.runs.folder import metrics_file, prepare, tracking
 from grndist.runs.learning import Learning, learning, resolved, schedule_of, steps_of
@@ -44,6 +46,7 @@ class RunSummary:
     cells_per_second: float
     losses: dict[str, float]
     stopped_early: str = ""  # why, where it was before the last step
+    augmentation: str = ""  # the rate and why, where pilots have chosen it
     tracking: list[str] = field(default_factory=list)
 
 
@@ -62,9 +65,11 @@ def train_run(config: RunConfig, resume: bool = False, overwrite: bool = False) 
     config = resolved(config, view)
     run = joined(config.runs, config.name)
     with mirrored(run, resume, overwrite) if is_remote(run) else locked(Path(run), resume, overwrite) as place:
+        config = augmentation.as_begun(place.folder, config) if resume else config
         start = prepare(place.folder, config, view, resume)
         place.deliver()
         logger.info("%s", "\n".join([f"store: {store.summary()}", *view.lines]))
+        config = _settled(place, config, view, overwrite)
         started = time.monotonic()
         learns = _prepared(config, view, held_out, start, overwrite)
         with tracking(place.folder, config, view) as tracker:
@@ -72,7 +77,7 @@ def train_run(config: RunConfig, resume: bool = False, overwrite: bool = False) 
             final = checkpoint.latest(place.folder / "checkpoints")
             tracker.log_model({name: final / name for name in checkpoint.NETWORK_FILES})
         summary = summary or _finished(place, config, view, final)
-        return replace(summary, tracking=tracker.where())
+        return replace(summary, augmentation=augmentation.reason(place.folder), tracking=tracker.where())
 
 
 @dataclass
@@ -138,6 +143,20 @@ class _UnderWay:
         return path
 
 
+def _settled(place: Workplace, config: RunConfig, view: View, overwrite: bool) -> RunConfig:
+    """The settings without an "auto", after pilots where those are to choose.
+
+    Raises:
+        Interrupted: a signal has come before they were done.
+    """
+    if not models.pilot_epochs(config.model):
+        return config
+    with stopped_at_once(f"stopped among the pilots of model.augmentation=auto; they start anew: {_again(overwrite)}"):
+        config = augmentation.settled(place.folder, config, view, _precision(config.training))
+    place.deliver()
+    return config
+
+
 def _prepared(
     config: RunConfig, view: View, held_out: View | None, start: Path | None, overwrite: bool
 ) -> Learning | None:
@@ -151,13 +170,17 @@ def _prepared(
     if early or (start is not None and step >= steps_of(config, view)):
         logger.info("training: %s", early or f"all {step} steps are done")
         return None
-    again = "the same command starts it again" if overwrite else "go on with the same command and --resume"
-    with stopped_at_once(f"stopped in its preparation, before step {step + 1}: there is nothing to save; {again}"):
+    message = f"stopped in its preparation, before step {step + 1}: there is nothing to save; {_again(overwrite)}"
+    with stopped_at_once(message):
         learns = learning(config, view, held_out)
         if start is not None:
             checkpoint.restore(start, learns.state)
     logger.info("training: %s", "\n".join(learns.lines))
     return learns
+
+
+def _again(overwrite: bool) -> str:
+    return "the same command starts it again" if overwrite else "go on with the same command and --resume"
 
 
 def _train(

@@ -1,7 +1,7 @@
 """Held-out cells: which they are, how well the model predicts them, and when training stops because of them."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -63,12 +63,15 @@ class Validation:
     batch_at: Callable[[int], Batch]
     n_batches: int
 
+    def batches(self) -> Iterator[Batch]:
+        """All held-out cells."""
+        return map(self.batch_at, range(self.n_batches))
+
     def look(self, state: State, precision: Callable[[], AbstractContextManager[Any]]) -> dict[str, float]:
         """The loss on held-out cells, which the state remembers, by its name; empty where none is due."""
         if not self.schedule.is_due(state.step):
             return {}
-        batches = map(self.batch_at, range(self.n_batches))
-        loss = held_out_loss(state.model, batches, self.terms, precision)
+        loss = held_out_loss(state.model, self.batches(), self.terms, precision)
         state.looks.append(Look(state.step, loss))
         return {"validation_loss": loss}
 
@@ -83,17 +86,23 @@ def divided(view: View, share: float | None, seed: int) -> tuple[View, View | No
     """
     if share is None:
         return view, None
-    own_seed = int(stream(seed, "validation").integers(2**32))  # not the store's own split once more
-    parts = split_cells(view.obs.index, view.obs["perturbation"], (1 - share, share, 0.0), own_seed)
-    held = np.asarray(parts == "validation")
-    if not held.any() or held.all():
-        which, remedy = ("all", "lower") if held.any() else ("none", "raise")
+    training, held_out = parted(view, share, seed)
+    if not (training.n_cells and held_out.n_cells):
+        which, remedy = ("all", "lower") if held_out.n_cells else ("none", "raise")
         raise RunError(
             f"training.validation={share:g} holds out {which} of the {view.n_cells:,} cells; {remedy} it, or set it to "
             "null"
         )
-    line = f"cells: {int(held.sum()):,} of {view.n_cells:,} held out by training.validation {share:g}"
-    return replace(_part(view, ~held), lines=(*view.lines, line)), _part(view, held)
+    line = f"cells: {held_out.n_cells:,} of {view.n_cells:,} held out by training.validation {share:g}"
+    return replace(training, lines=(*view.lines, line)), held_out
+
+
+def parted(view: View, share: float, seed: int) -> tuple[View, View]:
+    """The cells without a share of every label, and that share; either may be empty."""
+    own_seed = int(stream(seed, "validation").integers(2**32))  # not the store's own split once more
+    parts = split_cells(view.obs.index, view.obs["perturbation"], (1 - share, share, 0.0), own_seed)
+    held = np.asarray(parts == "validation")
+    return _part(view, ~held), _part(view, held)
 
 
 def _part(view: View, keep: Bool[np.ndarray, " cells"]) -> View:

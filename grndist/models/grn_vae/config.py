@@ -37,8 +37,8 @@ class GRNVAEConfig(Config):
     )
     solver: Literal["lu", "iterative"] = Field(
         "lu",
-        description="how the fast form applies (I - A)^-1: by an LU of every A, or by iterations from an older one, for "
-        "more than 64 genes a cell of the step, all genes in every step; a resumed run then agrees to rounding only",
+        description="how the fast form applies (I - A)^-1: by an LU of every A, or by iterations from an older one, "
+        "which pays from 64 genes a cell of the step on; a resumed run then agrees to rounding only",
     )
     width: int = Field(128, gt=0, description="of the encoder and decoder networks")
     zscore: Literal["all", "nonzero"] = Field(
@@ -79,15 +79,18 @@ class GRNVAEConfig(Config):
     @field_validator("augmentation", mode="before")
     @classmethod
     def _is_a_share_or_auto(cls, given: object) -> object:
-        is_number = isinstance(given, int | float) and not isinstance(given, bool)
-        if given != "auto" and not (is_number and 0 <= given < 1):
+        is_share = isinstance(given, int | float) and not isinstance(given, bool) and 0 <= given < 1
+        if given != "auto" and not is_share:
             raise ValueError("a share of the entries was expected, from 0 to below 1, or auto; 0.1 is the default")
         return given
 
     @model_validator(mode="after")
     def _classifier_has_zeros(self) -> "GRNVAEConfig":
         if self.classifier_weight > 0 and self.augmentation == 0:
-            raise ValueError("classifier_weight > 0 needs augmentation > 0: there are no augmented zeros to classify")
+            raise ValueError(
+                f"classifier_weight={self.classifier_weight:g} needs augmentation > 0, without which there are no zeros "
+                "to classify; set model.classifier_weight=0, or another augmentation"
+            )
         return self
 
     @property

@@ -105,9 +105,10 @@ class GRNVAE(nn.Module):
         noise = batch.draw("latent", lambda rng, rows: _normal(rng, rows, seen.x.shape[1])).to(seen.x)
         a, at = self.block(batch.genes)
         given = self.encoder, self.decoder, seen.x, noise, a, at, self.prior(batch.genes)
-        if self.config.form == "plain":
-            return plain.restored(*given)
-        return fast.restored(*given, self._factor(a if at is None else a[:, at]), self._tables)
+        with torch.autocast(seen.x.device.type, enabled=False):  # I - A is too close to singular for half precision
+            if self.config.form == "plain":
+                return plain.restored(*given)
+            return fast.restored(*given, self._factor(a if at is None else a[:, at]), self._tables)
 
     def _divergence(self, found: Restored) -> Float[Tensor, ""]:
         """Of the posterior of z from its prior, mean over entries."""
