@@ -39,7 +39,7 @@ SEEDS = 3
 HELD_OUT = 0.2
 EDGES_PER_GENE = 5  # strongest ones, whose agreement is measured
 SHARE_OF_PAIRS = 0.1  # they are no more than this: where every pair is chosen, all networks agree
-NEARLY = 0.95  # of the best agreement
+NEARLY = 1.01  # times the least error
 
 Precision = Callable[[], AbstractContextManager[Any]]
 
@@ -88,10 +88,13 @@ def settled(folder: Path, config: RunConfig, view: View, precision: Precision) -
 
 
 def chosen(measures: Sequence[Measures]) -> float:
-    """The rate: of those whose networks agree nearly as well as any, that with the least error; the lower of equals."""
-    best = max(found.agreement for found in measures)
-    good = [found for found in measures if found.agreement >= NEARLY * best]
-    return min(good, key=lambda found: (found.error, found.rate)).rate
+    """The rate: of those that predict nearly as well as any, that whose networks agree best; the lower of equals.
+
+    Agreement alone would not do: networks that have collapsed may all be the same (docs/experiments.md).
+    """
+    least = min(found.error for found in measures)
+    good = [found for found in measures if found.error <= NEARLY * least]
+    return min(good, key=lambda found: (-found.agreement, found.rate)).rate
 
 
 def measured(config: RunConfig, view: View, precision: Precision) -> list[Measures]:

@@ -88,7 +88,7 @@ class GRNVAEConfig(Config):
     def _classifier_has_zeros(self) -> "GRNVAEConfig":
         if self.classifier_weight > 0 and self.augmentation == 0:
             raise ValueError(
-                f"classifier_weight={self.classifier_weight:g} needs augmentation > 0, without which there are no zeros "
+                f"classifier_weight={self.classifier_weight:g} needs augmentation > 0, without which there are none "
                 "to classify; set model.classifier_weight=0, or another augmentation"
             )
         return self
