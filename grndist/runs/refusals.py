@@ -16,6 +16,7 @@ from grndist.runs.config import RunConfig, TrainingConfig
 from grndist.runs.workplace import RunError
 
 GIB = 2**30
+STILL_TO_COME = 350 * 2**20  # that a process of a run takes after the check, whatever the model: libraries, the loader
 ROOM = 0.9  # of the free memory, of which there may be less a moment later, is what a proposal may take
 OF_CELLS = ("sampling", "cells_per_perturbation", "cells_per_epoch", "control_share", "streams")  # nothing to moments
 
@@ -97,7 +98,7 @@ def _largest(bytes_of: Callable[[int], int], below: int, free: int) -> int:
 
 
 def _free_memory(device: str) -> int:
-    return int(torch.cuda.mem_get_info()[0]) if device == "cuda" else available_memory()
+    return int(torch.cuda.mem_get_info()[0]) if device == "cuda" else available_memory() - STILL_TO_COME
 
 
 def _refuse_control_share(config: RunConfig, view: View) -> None:

@@ -1,6 +1,7 @@
 """How much memory a training step takes: arithmetic on sizes, float32 throughout, for a refusal before the run starts.
 
-What grows with genes^2 is counted; the numbers per entry of a batch are measured ones.
+What grows with genes^2 is counted; the numbers per entry of a batch are measured ones, and so is what the allocator
+holds of tensors too small for memory of their own.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -10,8 +11,11 @@ from grndist.optim import OptimizerConfig
 
 NUMBER = 4  # bytes
 PER_ENTRY = 45  # numbers per cell and gene of a step, of the fast form: the latent layer, tables, gradients
-PER_ENTRY_AND_WIDTH = 12  # of the plain form: what its networks keep for their gradients
-SQUARES = {"fast": 1, "plain": 14}  # matrices genes x genes of a step at once: the factor; masks, products, the inverse
+OF_CLASSIFIER = 15  # more of them, with one
+OF_ONE_SAMPLE = 8  # ... for a divergence from the z that was drawn
+PER_ENTRY_AND_WIDTH = 6  # of the plain form: what its networks keep for their gradients
+SQUARES = {"fast": 1, "plain": 16}  # matrices genes x genes of a step at once: the factor; masks, products, the inverse
+HEAP = 2**23  # numbers, 32 MiB: up to there a matrix leaves gaps of its size in glibc's heap; larger ones are mapped
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class StepMemory:
     optimiser: int  # what it keeps of the adjacency, and works with
     gradient: int
     factors: int  # of I - A
-    copies: int  # of the adjacency or of a block of it
+    copies: int  # of the adjacency or of a block of it, and what they leave
     cells: int
 
     @property
@@ -57,16 +61,23 @@ def bytes_of_step(config: GRNVAEConfig, optimizer: OptimizerConfig, sizes: StepS
     is_subset, entries = genes < sizes.genes, sizes.cells_per_step * genes
     block = inputs * genes
     core = inputs if config.form == "fast" else genes  # the plain form fills up the rows of the other genes
-    copies = 3 * block if is_subset else 0
+    copies = min(core**2, HEAP) + (block if is_subset else 0)
     if config.form == "fast" and inputs < genes:
         copies += inputs**2
-    networks = PER_ENTRY_AND_WIDTH * config.width if config.form == "plain" else PER_ENTRY
     numbers = StepMemory(
         adjacency=whole,
         optimiser=(optimizer.moments + (0 if optimizer.by_blocks else 2)) * whole,
         gradient=block + (0 if optimizer.by_blocks or not is_subset else whole),
         factors=SQUARES[config.form] * core**2,
         copies=copies,
-        cells=networks * entries,
+        cells=_per_entry(config) * entries,
     )
     return StepMemory(*(NUMBER * getattr(numbers, field.name) for field in fields(numbers)))
+
+
+def _per_entry(config: GRNVAEConfig) -> int:
+    """Numbers that a step works with, per cell and gene."""
+    if config.form == "plain":
+        return PER_ENTRY_AND_WIDTH * config.width
+    classifier = OF_CLASSIFIER if config.classifier_weight > 0 else 0
+    return PER_ENTRY + classifier + (OF_ONE_SAMPLE if config.kl == "one_sample" else 0)

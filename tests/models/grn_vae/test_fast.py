@@ -99,7 +99,7 @@ def test_training_goes_the_same_way(optimizer: str, schedule: str, solver: str, 
     """Nothing that is kept from step to step is used after it has become wrong."""
     trained = []
     for form in ("plain", "fast"):
-        model = model_of(genes, form=form, sparse_delay=2, table_tolerance=1e-10, solver=solver).double()
+        model = model_of(genes, form=form, sparse_delay=2, table_tolerance=1e-10, solver=solver, width=16).double()
         config = OptimizerConfig(
             optimizer=optimizer, learning_rate=1e-4, adjacency_learning_rate=2e-4, schedule=schedule, betas=(0.9, 0.9)
         )
