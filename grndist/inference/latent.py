@@ -9,7 +9,6 @@ After Figure 6 of Zhu and Slonim (bioRxiv 2023.01.26.525733).
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,20 @@ import anndata
 import numpy as np
 import torch
 import yaml
-from jaxtyping import Float32
 from pydantic import Field
 from scipy import sparse
 
 from grndist.config import Config, validate
-from grndist.data.normalise import ExpressionConfig, Moments, expression, moments, standardised
+from grndist.data.normalise import ExpressionConfig, expression
 from grndist.data.selection import SelectionConfig, select
+from grndist.data.selection.split import parted
 from grndist.data.store import StoreError, open_store
 from grndist.data.view import View
 from grndist.files import written_aside
 from grndist.inference.network import InferenceError, checkpoint_of_run, load_model
 from grndist.machine import available_memory
 from grndist.models.grn_vae import GRNVAE
-from grndist.plots import Latent, Values, colour_column, layout, principal_axes
+from grndist.plots import Latent, colour_column, layout, principal_axes
 from grndist.progress import track
 from grndist.seeds import stream
 from grndist.storage import absolute, open_storage
@@ -60,19 +59,6 @@ class Trained:
     view: View
     expression: ExpressionConfig
     origin: dict[str, Any]
-
-    def given(self, values: Values) -> Float32[np.ndarray, "cells genes"]:
-        """What the model is given for such `expression`: z-scored, if that is its setting."""
-        dense = values if isinstance(values, np.ndarray) else values.toarray()
-        if self.expression.zscore == "none":
-            return dense
-        mean, deviation = self.moments
-        return standardised(dense, mean, deviation, self.expression).astype(np.float32)
-
-    @cached_property
-    def moments(self) -> Moments:
-        """Mean and standard deviation of every gene over all cells that it was trained on."""
-        return moments(self.view, self.expression)
 
 
 def latent_of_run(where: str | Path, config: LatentConfig | None = None, store: str | None = None) -> anndata.AnnData:
@@ -190,6 +176,8 @@ def _view(where: str | Path, about: checkpoint.Description, place: str) -> View:
         )
     settings = {name: about.config[name] for name in SelectionConfig.model_fields if name in about.config}
     view = select(store, validate(SelectionConfig, settings, where))
+    held_out, seed = (about.config["training"].get(name) for name in ("validation", "seed"))
+    view = view if held_out is None else parted(view, held_out, seed)[0]
     if view.digest != _run_settings(where).get("view_digest"):
         raise InferenceError(
             f"{where}: its settings choose other cells or genes than when it was trained; a list or table that they "
@@ -251,7 +239,8 @@ def _posterior(trained: Trained, view: View) -> Iterator[tuple[slice, Any, np.nd
     size = max(1, ENTRIES // view.n_genes)
     for rows, stored in track(view.whole_rows(size), "latent space", -(-view.n_cells // size)):
         values = expression(stored, view.totals[rows], view, trained.expression)
-        mean, std = (part.numpy() for part in trained.model.posterior(torch.from_numpy(trained.given(values))))
+        dense = values if isinstance(values, np.ndarray) else values.toarray()
+        mean, std = (part.numpy() for part in trained.model.posterior(torch.from_numpy(dense)))
         if not (np.isfinite(mean).all() and np.isfinite(std).all()):
             raise InferenceError(
                 f"{trained.origin['run']}: z is not finite, so training has diverged; train again with a smaller "

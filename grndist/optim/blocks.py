@@ -1,6 +1,6 @@
 """A matrix of which a step may use a block: what autograd and the optimiser then touch is the block alone."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
@@ -41,6 +41,10 @@ class BlockParameter(nn.Parameter):
             values.requires_grad_(self.requires_grad)
             self.block = Block(rows, columns, values)
         return values
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        """For pickle, which would make PyTorch's own class of it; the block is not kept."""
+        return BlockParameter, (self.data, self.requires_grad)
 
 
 def taken_block(parameter: nn.Parameter) -> Block | None:

@@ -20,6 +20,7 @@ from jaxtyping import Int64
 
 from grndist import models
 from grndist.config import read_tree
+from grndist.data.selection.split import parted
 from grndist.data.view import View
 from grndist.files import written_aside
 from grndist.inference.network import ROWS, Block
@@ -29,7 +30,6 @@ from grndist.progress import bar
 from grndist.runs.config import RunConfig
 from grndist.runs.folder import AUGMENTATION, write_config
 from grndist.runs.learning import learning, steps_of, steps_per_epoch
-from grndist.runs.validation import parted
 from grndist.runs.workplace import RunError
 from grndist.seeds import stream
 from grndist.training.loop import TrainingError, train

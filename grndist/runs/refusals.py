@@ -34,6 +34,10 @@ def refuse_unfit(config: RunConfig, view: View) -> None:
             f"{config.store}: its values are {view.state}, and expression.transform=clr is for counts; ingest the "
             "counts (--layer or --raw may hold them), or set another transform"
         )
+    if view.n_genes < 2:
+        raise RunError(
+            f"{config.store}: one gene is left, and a network needs two; choose more (genes in the run file)"
+        )
     refuse_memory(config, sizes_of_step(config.training, view), _free_memory(config.training.device))
     _refuse_control_share(config, view)
     instead = config.model.without_controls

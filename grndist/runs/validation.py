@@ -6,14 +6,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-from jaxtyping import Bool
-
-from grndist.data.selection.split import split_cells
+from grndist.data.selection.split import parted
 from grndist.data.stream.batch import Batch
 from grndist.data.view import View
 from grndist.runs.workplace import RunError
-from grndist.seeds import stream
 from grndist.training.loop import Look, State, held_out_loss
 
 
@@ -95,18 +91,6 @@ def divided(view: View, share: float | None, seed: int) -> tuple[View, View | No
         )
     line = f"cells: {held_out.n_cells:,} of {view.n_cells:,} held out by training.validation {share:g}"
     return replace(training, lines=(*view.lines, line)), held_out
-
-
-def parted(view: View, share: float, seed: int) -> tuple[View, View]:
-    """The cells without a share of every label, and that share; either may be empty."""
-    own_seed = int(stream(seed, "validation").integers(2**32))  # not the store's own split once more
-    parts = split_cells(view.obs.index, view.obs["perturbation"], (1 - share, share, 0.0), own_seed)
-    held = np.asarray(parts == "validation")
-    return _part(view, ~held), _part(view, held)
-
-
-def _part(view: View, keep: Bool[np.ndarray, " cells"]) -> View:
-    return replace(view, rows=view.rows[keep], labels=None if view.labels is None else view.labels[keep])
 
 
 def best_of(losses: Sequence[float]) -> int:

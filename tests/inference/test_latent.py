@@ -13,6 +13,7 @@ from scipy import sparse
 
 from grndist.data.ingest.build import write_store
 from grndist.data.selection import select
+from grndist.data.selection.split import parted
 from grndist.data.store import open_store
 from grndist.data.stream.loader import Loader
 from grndist.data.stream.plan import ShuffledPlan
@@ -93,6 +94,16 @@ def test_z_is_that_of_the_cells_as_they_were_in_training(
     assert list(found.var_names) == list(view.panel.names) == [f"g{i}" for i in range(11)]
     assert sparse.issparse(found.X) == (not expression)
     np.testing.assert_allclose(found.X.toarray() if sparse.issparse(found.X) else found.X, given, atol=1e-6)
+
+
+def test_cells_that_were_held_out_of_training_are_not_in_it(here: Path):
+    training = RUN["training"] | {"validation": 0.25, "seed": 3}
+    config = settings(RUN | {"name": "held_out", "training": training})
+    train_run(config)
+    cells, held_out = parted(select(open_store(config.store), config), 0.25, 3)
+    found = latent_of_run("runs/held_out")
+    assert held_out.n_cells > 0
+    assert list(found.obs_names) == list(cells.obs.index)
 
 
 def test_samples_are_the_mean_and_noise_of_the_seed_whatever_the_blocks(here: Path, monkeypatch: pytest.MonkeyPatch):

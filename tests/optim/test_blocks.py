@@ -1,4 +1,5 @@
 import copy
+import pickle
 
 import pytest
 import torch
@@ -82,3 +83,14 @@ def test_it_is_a_parameter_of_modules():
     assert isinstance(copied.weight, BlockParameter)
     assert (copied.weight == 1).all()
     assert torch.equal(module.weight, matrix())
+
+
+def test_it_is_still_one_after_a_pickle():
+    module = nn.Module()
+    module.weight = matrix().requires_grad_(False)
+    module.weight.take(ROWS, COLUMNS)
+    read = pickle.loads(pickle.dumps(module)).weight
+    assert isinstance(read, BlockParameter)
+    assert read.block is None
+    assert not read.requires_grad
+    assert torch.equal(read, matrix())

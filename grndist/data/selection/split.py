@@ -5,16 +5,30 @@ in their file does not matter.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Bool, Float, Int64, Shaped
 
+from grndist.data.view import View
 from grndist.errors import UserError
 from grndist.seeds import stream
 
 PARTS = ("train", "validation", "test")
 FRACTIONS = (0.8, 0.1, 0.1)
+
+
+def parted(view: View, share: float, seed: int) -> tuple[View, View]:
+    """The cells without a share of every label, and that share; either may be empty. Not the store's own split."""
+    own_seed = int(stream(seed, "validation").integers(2**32))
+    parts = split_cells(view.obs.index, view.obs["perturbation"], (1 - share, share, 0.0), own_seed)
+    held = np.asarray(parts == "validation")
+    return _part(view, ~held), _part(view, held)
+
+
+def _part(view: View, keep: Bool[np.ndarray, " cells"]) -> View:
+    return replace(view, rows=view.rows[keep], labels=None if view.labels is None else view.labels[keep])
 
 
 def split_cells(

@@ -70,11 +70,12 @@ class GRNVAE(nn.Module):
         self._tables = fast.Tables(config.table_tolerance), fast.Tables(config.table_tolerance)
         self._kept: tuple[tuple[int, int], Factor] | None = None  # of the whole A, and which A that was
         self._stale = Stale()
+        self.register_load_state_dict_post_hook(_forget_self_regulation)
 
     def standardise_with(self, mean: Float[np.ndarray, " genes"], std: Float[np.ndarray, " genes"]) -> None:
         """Set the moments that inputs are z-scored with; a constant gene's z-score is 0."""
         fill(self.mean, mean)
-        fill(self.std, np.where(std > 0, std, 1.0))
+        fill(self.std, np.where(std > 0, std, np.inf))
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
         """The loss terms of one batch; their sum is what training minimises."""
@@ -104,8 +105,8 @@ class GRNVAE(nn.Module):
     def _restored(self, seen: Seen, batch: Batch) -> Restored:
         noise = batch.draw("latent", lambda rng, rows: _normal(rng, rows, seen.x.shape[1])).to(seen.x)
         a, at = self.block(batch.genes)
-        given = self.encoder, self.decoder, seen.x, noise, a, at, self.prior(batch.genes)
         with torch.autocast(seen.x.device.type, enabled=False):  # I - A is too close to singular for half precision
+            given = self.encoder, self.decoder, seen.x, noise, a, at, self.prior(batch.genes)
             if self.config.form == "plain":
                 return plain.restored(*given)
             return fast.restored(*given, self._factor(a if at is None else a[:, at]), self._tables)
@@ -203,9 +204,14 @@ class GRNVAE(nn.Module):
             if self.config.adjacency_noise == "normal":
                 noise = 1e-4 + rng.normal(0, 1e-4, shape)
             fill(self.weight[part], 1 / (n_genes - 1) + noise)
-        own = torch.arange(n_rows)
-        with torch.no_grad():
-            self.weight[own, own if self.regulators is None else self.regulators] = 0
+        _forget_self_regulation(self)
+
+
+@torch.no_grad()
+def _forget_self_regulation(model: GRNVAE, *loaded: object) -> None:
+    """Make the diagonal 0, where training leaves it; older checkpoints have another."""
+    own = torch.arange(len(model.weight), device=model.weight.device)
+    model.weight[own, own if model.regulators is None else model.regulators] = 0
 
 
 def _of_the_class(width: int, n_genes: int) -> nn.Sequential:

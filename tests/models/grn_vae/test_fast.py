@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grndist.models.grn_vae import GRNVAE
+from grndist.models.grn_vae.equations import structural
+from grndist.models.grn_vae.solve import lu
 from grndist.models.grn_vae.tables import tabulated
 from grndist.optim import OptimizerConfig, Optimizers
 from tests.models.batches import batch_of
@@ -126,6 +128,23 @@ def test_the_factor_of_a_frozen_adjacency_is_kept_and_a_changed_one_is_not():
         changed, wanted = model(batch), plain_of(model)(batch)
     assert model._kept[1] is not kept
     assert float(changed["reconstruction"]) == pytest.approx(float(wanted["reconstruction"]), rel=1e-5)
+
+
+def test_the_size_of_many_small_entries_is_not_lost_in_rounding():
+    rng = np.random.default_rng(0)
+    a, regulators = torch.from_numpy(rng.random((300, 20_000), dtype=np.float32) / 20_000), torch.arange(300)
+    rows = torch.zeros(2, 20_000)
+    found = structural(rows, rows[:1], a, regulators, lu(a[:, regulators]))
+    assert float(found.size) == pytest.approx(float(a.sum(dtype=torch.float64)), rel=1e-5)
+
+
+@pytest.mark.parametrize("form", ["plain", "fast"])
+def test_nothing_but_the_classifier_is_in_half_precision(form: str):
+    model, batch = model_of(10, form=form, **DEEPSEM), batch_of(30, list(range(10)))
+    with torch.autocast("cpu", torch.bfloat16):
+        found = model(batch)
+    for name, value in model(batch).items():
+        assert torch.equal(found[name], value), name
 
 
 def plain_of(model: GRNVAE) -> GRNVAE:

@@ -175,10 +175,12 @@ def test_a_classifier_without_augmentation_is_refused():
 
 
 def test_a_constant_gene_is_zero_and_not_nan():
+    """A gene that is seen in one cell, too, whose moments are over that one: the others are 0 there as in DeepSEM."""
     model = model_of(3, augmentation=0)
     model.standardise_with(np.array([1.0, 0.0, 0.0]), np.array([0.0, 1.0, 1.0]))
     batch = batch_of(10, [0, 1, 2])
     batch.expression[:, 0] = 1.0
+    batch.expression[3:, 0] = 0.0
     assert (seen(model, batch).x[:, 0] == 0).all()
 
 
@@ -197,6 +199,15 @@ def test_the_diagonal_stays_zero(form: str, regulators: list[int] | None):
     assert (after.diagonal() == 0).all()
     assert torch.equal(model.adjacency(torch.arange(5)), after)
     assert not torch.equal(after, before)
+
+
+def test_a_checkpoint_with_self_regulation_is_loaded_without():
+    old = model_of(5).state_dict()
+    old["weight"].fill_diagonal_(0.25)
+    model = model_of(5)
+    model.load_state_dict(old)
+    assert (model.weight.diagonal() == 0).all()
+    assert (model.weight[0, 1:] > 0).all()
 
 
 def test_genes_that_are_no_regulators_have_rows_of_zeros():
