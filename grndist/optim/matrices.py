@@ -6,6 +6,7 @@ of the whole parameter, not those of an entry.
 """
 
 import math
+from abc import abstractmethod
 from typing import Any, ClassVar
 
 import torch
@@ -55,9 +56,9 @@ class _OfMatrices(torch.optim.Optimizer):
         elif parameter.grad is not None:
             over_whole(self.rule, [parameter, parameter.grad.contiguous(), *moments], numbers)
 
+    @abstractmethod
     def _numbers(self, group: dict[str, Any], steps: int) -> tuple[float, ...]:
         """What the rule is given beside matrices, after so many steps."""
-        raise NotImplementedError
 
 
 class RMSprop(_OfMatrices):
