@@ -102,7 +102,7 @@ def _largest(bytes_of: Callable[[int], int], below: int, free: int) -> int:
 
 
 def _free_memory(device: str) -> int:
-    return int(torch.cuda.mem_get_info()[0]) if device == "cuda" else available_memory() - STILL_TO_COME
+    return int(torch.cuda.mem_get_info()[0]) if device == "cuda" else max(available_memory() - STILL_TO_COME, 0)
 
 
 def _refuse_control_share(config: RunConfig, view: View) -> None:
