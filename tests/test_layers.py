@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "grndist"
 # Units of one inner tuple never import each other, except the foundation; each may import what stands before it.
 LAYERS = [
-    ("errors", "config", "seeds", "genes", "files", "storage", "progress", "machine", "parallel"),
+    ("errors", "config", "seeds", "genes", "files", "storage", "progress", "machine", "parallel", "workers"),
     ("networks", "objectives", "effects", "optim"),
     ("data", "plots"),
     ("models",),

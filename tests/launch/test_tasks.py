@@ -63,7 +63,7 @@ def test_ray(tmp_path: Path):
 
 def test_a_dask_scheduler_without_workers(monkeypatch: pytest.MonkeyPatch):
     cluster = pytest.importorskip("distributed").LocalCluster
-    monkeypatch.setattr("grndist.launch.SECONDS_TO_ANSWER", 2)
+    monkeypatch.setattr("grndist.launch.tasks.SECONDS_TO_ANSWER", 2)
     with (
         patient(),
         cluster(n_workers=0, processes=False, dashboard_address=None, protocol="tcp") as alone,
@@ -73,7 +73,7 @@ def test_a_dask_scheduler_without_workers(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_nobody_answers(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("grndist.launch.SECONDS_TO_ANSWER", 0.2)
+    monkeypatch.setattr("grndist.launch.tasks.SECONDS_TO_ANSWER", 0.2)
     with pytest.raises(UserError, match=r"tcp://127\.0\.0\.1:9: no Dask scheduler answers there"):
         distributed("tcp://127.0.0.1:9")([])
 

@@ -1,4 +1,4 @@
-"""Where work runs beyond this process: a Dask cluster, or Ray's through Dask. The home of Dask's cluster and of Ray."""
+"""Tasks of an ingest elsewhere: on a Dask cluster, or on Ray through Dask on Ray."""
 
 from collections.abc import Sequence
 
