@@ -54,32 +54,49 @@ def _log_normal(z: Tensor, mean: Tensor, log_var: Tensor) -> Tensor:
     return -0.5 * (var.log() + (z - mean).square() / var)
 
 
+def cells_by_label(perturbed: Int64[Tensor, " cells"], n_genes: int) -> Int64[Tensor, " labels"]:
+    """Number of cells of every label: unmapped cells, controls, then those of each perturbed gene of the panel.
+
+    Args:
+        perturbed: panel column of every cell's perturbed gene, or CONTROL / UNMAPPED.
+        n_genes: of the panel.
+    """
+    return torch.bincount(perturbed - UNMAPPED, minlength=n_genes - UNMAPPED)
+
+
 @dataclass(frozen=True)
 class Groups:
     """Which cells the interventional loss compares. Rows of sums over them: a perturbed gene each, others, left out."""
 
     row: Int64[Tensor, " cells"]  # of every cell
+    n_cells: Int64[Tensor, " rows"]
     column: Int64[Tensor, " labels"]  # in the gene subset, of the perturbed genes that have a row
-    n_perturbed: int  # perturbed genes of the batch, in the subset or not
+    n_perturbed: Int64[Tensor, ""]  # perturbed genes of the batch, in the subset or not
 
     @property
     def n_rows(self) -> int:
         """Perturbed genes of the subset, and two more."""
-        return len(self.column) + 2
+        return len(self.n_cells)
 
     @classmethod
-    def of(cls, perturbed: Int64[Tensor, " cells"], genes: Int64[Tensor, " genes"]) -> "Groups":
-        """The groups of a batch whose gene subset (ascending panel columns) is `genes`.
+    def of(
+        cls, perturbed: Int64[Tensor, " cells"], genes: Int64[Tensor, " genes"], by_label: Int64[Tensor, " labels"]
+    ) -> "Groups":
+        """The groups of a batch whose gene subset (panel columns) is `genes`.
 
         Controls and cells whose perturbed gene is outside the subset are others; UNMAPPED cells are left out.
+
+        Args:
+            perturbed: as `cells_by_label` takes them.
+            genes: the subset.
+            by_label: number of cells of every label, over all workers.
         """
-        labels = perturbed[perturbed >= 0].unique()
-        inside = labels[torch.isin(labels, genes)]
-        row = torch.where(perturbed == UNMAPPED, len(inside) + 1, len(inside))
-        if len(inside):
-            place = torch.searchsorted(inside, perturbed).clamp_max(len(inside) - 1)
-            row = torch.where(inside[place] == perturbed, place, row)
-        return cls(row, torch.searchsorted(genes, inside), len(labels))
+        column = by_label[genes - UNMAPPED].nonzero()[:, 0]
+        row_of = torch.full_like(by_label, len(column))  # by label
+        row_of[0] += 1
+        row_of[genes[column] - UNMAPPED] = torch.arange(len(column), device=genes.device)
+        n_cells = by_label.new_zeros(len(column) + 2).index_add(0, row_of, by_label)
+        return cls(row_of[perturbed - UNMAPPED], n_cells, column, by_label[-UNMAPPED:].count_nonzero())
 
 
 def interventional_penalty(
@@ -109,7 +126,7 @@ def interventional_penalty(
         ratio: which way round the errors are divided (the paper prints m2 / m1).
         min_cells: smallest group that is compared.
     """
-    groups = Groups.of(perturbed, genes)
+    groups = Groups.of(perturbed, genes, cells_by_label(perturbed, int(genes[-1]) + 1))
     sums = error.new_zeros(groups.n_rows, len(genes)).index_add(0, groups.row, error)
     return penalty_of_sums(attention, sums, groups, loss, ratio, min_cells)
 
@@ -125,7 +142,7 @@ def penalty_of_sums(
     """`interventional_penalty`, given the sums of the errors over the cells of every group."""
     if len(groups.column) == 0:
         return attention.new_zeros(())
-    counts = torch.bincount(groups.row, minlength=groups.n_rows)[:, None]
+    counts = groups.n_cells[:, None]
     n_with, n_others = counts[:-2], counts[:-1].sum() - counts[:-2]
     m1 = sums[:-2] / n_with  # [labels, targets]
     m2 = (sums[:-1].sum(0) - sums[:-2]) / n_others.clamp_min(1)

@@ -39,8 +39,9 @@ from grndist.data.stream.batch import Batch
 from grndist.models.affine import Moments
 from grndist.models.catran import CaTran, CaTranConfig
 from grndist.models.catran.corruption import corrupt
-from grndist.models.catran.fast import affine_part, losses, output
+from grndist.models.catran.fast import Cells, affine_part, losses, output
 from grndist.models.silu_head import silu_head
+from grndist.workers import ALONE
 
 CELLS = 2048
 SUBSETS = (500, 200)
@@ -174,6 +175,7 @@ def parts_of_a_step(genes: int) -> Table:
     config = model.config
     hidden, corrupted = corrupt(batch, config.hidden, config.corruption)
     moments, centred = Moments.of(corrupted)
+    cells = Cells.of(corrupted, batch.perturbed, genes, ALONE)
     attention = model.attention(batch.genes).detach().requires_grad_()
     field, mixing = affine_part(model, moments, model.embedding[batch.genes], attention)
     y = (centred @ mixing.T).detach().requires_grad_()
@@ -188,7 +190,7 @@ def parts_of_a_step(genes: int) -> Table:
         ).backward(),
         "product with the attention": lambda: (centred @ mixing.T).backward(y.detach(), retain_graph=True),
         "SiLU head": lambda: silu_head(y, *head).sum().backward(),
-        "losses": lambda: sum(losses(config, predicted, batch, hidden, attention).values()).backward(),
+        "losses": lambda: sum(losses(config, predicted, batch, hidden, attention, cells, ALONE).values()).backward(),
     }
     mixing = mixing.detach().requires_grad_()  # the product's own gradient only
     whole = best([cost(step_of("fast", genes), FAST_STEPS) for _ in range(3)])[0]

@@ -127,7 +127,7 @@ def test_settings_at_their_border_are_valid(run_file: Path, overrides: list[str]
 
 @pytest.mark.parametrize("tree", [CATRAN, DAZZLE], ids=["catran", "dazzle"])
 def test_a_run_leaves_settings_checkpoints_and_metrics(tmp_path: Path, store_path: Path, tree: dict):
-    config = load(written(tmp_path / "r.yaml", tree, store_path))
+    config = load(written(tmp_path / "r.yaml", tree, store_path), "training.streams=1")
     summary = train_run(config)
     assert summary.steps == 4 * 5
     assert yaml.safe_load((Path(summary.folder) / "config.yaml").read_text())["training"]["epochs"] == 4

@@ -126,7 +126,7 @@ def test_held_out_cells_are_standardised_like_training_cells(folder: Path):
     training, held_out = divided(select(open_store(config.store), config), 0.2, 0)
     validation = learning(config, training, held_out).validation
     assert validation is not None
-    batches = [validation.batch_at(number).expression.numpy().copy() for number in range(validation.n_batches)]
+    batches = [validation.batch_at(number).expression.numpy().copy() for number in validation.numbers]
     rows, values = next(held_out.whole_rows())
     plain = expression(values, held_out.totals[rows], held_out, config.expression).toarray()
     expected = standardised(plain, *moments(training, config.expression), config.expression)

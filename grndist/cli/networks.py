@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from grndist.cli.options import Overwrite
+from grndist.cli.options import Address, Overwrite, Workers, of_workers
 from grndist.errors import UserError
 
 
@@ -14,13 +14,21 @@ def train(
     overrides: Annotated[list[str] | None, typer.Argument(help="changes to it, e.g. training.epochs=5")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="go on from the last checkpoint")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="start an existing run anew")] = False,
+    workers: Workers = None,
+    address: Address = None,
 ) -> None:
     """Train one model and leave its checkpoint in the run directory."""
     from grndist.runs import load_run, train_run
 
     if resume and overwrite:
         raise UserError("give --resume or --overwrite, not both")
-    summary = train_run(load_run(run_file, overrides or []), resume, overwrite)
+    config = load_run(run_file, [*(overrides or []), *of_workers(workers, address)])
+    if config.workers is None:
+        summary = train_run(config, resume, overwrite)
+    else:
+        from grndist.launch.train import train_on_ray
+
+        summary = train_on_ray(config, resume, overwrite)
     losses = ", ".join(f"{name} {value:.4g}" for name, value in summary.losses.items()) or "there was no step left"
     print(f"{summary.steps} steps, {summary.seconds:.1f} s, {summary.cells_per_second:,.0f} cells/s; {losses}")
     print("\n".join([*filter(None, [summary.augmentation]), f"checkpoint: {summary.checkpoint}", *summary.tracking]))

@@ -1,5 +1,6 @@
 """What a model may ask about the training cells before it starts; each answer costs at most one pass over them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,14 @@ from grndist.data.perturbations import Perturbations
 from grndist.data.view import View
 
 
+Pass = Callable[[View, ExpressionConfig, Perturbations, bool], Sums]  # the last: with products
+
+
+def in_one_task(view: View, expression: ExpressionConfig, perturbations: Perturbations, products: bool) -> Sums:
+    """The sums in this process: more tasks would each hold sums of their own and wait for the same cores."""
+    return sums(view, expression, perturbations, products)
+
+
 @dataclass(frozen=True, eq=False)
 class Facts:
     """Answers about the cells of a view, as `expression` transforms them."""
@@ -20,6 +29,7 @@ class Facts:
     view: View
     expression: ExpressionConfig
     products: bool = False  # whether second moments of all genes are summed, which takes memory of genes^2
+    pass_over: Pass = in_one_task  # how sums over all cells are made
 
     @property
     def n_genes(self) -> int:
@@ -37,9 +47,5 @@ class Facts:
         return moments(self.view, self.expression.model_copy(update={"zscore": cells}))
 
     def sums(self, perturbations: Perturbations) -> Sums:
-        """Sums over the cells of every label and, with `products`, over products of genes: one pass, in one task.
-
-        More tasks, on other machines, are `moments.sums` with workers and a scheduler; here each would hold sums of its
-        own and wait for the same cores.
-        """
-        return sums(self.view, self.expression, perturbations, self.products)
+        """Sums over the cells of every label and, with `products`, over products of genes: one pass."""
+        return self.pass_over(self.view, self.expression, perturbations, self.products)

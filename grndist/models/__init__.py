@@ -22,6 +22,7 @@ from grndist.models.grn_vae import GRNVAE, GRNVAEConfig, memory
 from grndist.models.grn_vae.held_out import error_from_others
 from grndist.models.grn_vae.memory import StepMemory, StepSizes
 from grndist.optim import OptimizerConfig
+from grndist.workers import ALONE, Workers
 
 ModelConfig = Annotated[CaTranConfig | CaTranDConfig | GRNVAEConfig, Field(discriminator="kind")]
 CONFIGS: dict[str, type[CaTranConfig] | type[CaTranDConfig] | type[GRNVAEConfig]] = {
@@ -42,8 +43,8 @@ class Model(Protocol):
     def n_regulators(self) -> int:
         """Rows of the adjacency: genes of the panel, then any perturbed genes that were not measured."""
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Named loss terms; their sum is minimised."""
+    def forward(self, batch: Batch, workers: Workers = ALONE) -> dict[str, Tensor]:
+        """Named loss terms, this worker's share of each; their sum is minimised."""
 
     def adjacency(self, rows: Int64[Tensor, " regulators"]) -> Float[Tensor, "regulators targets"]:
         """Rows of the network over the whole panel, 0 on the diagonal."""
@@ -53,6 +54,12 @@ class Model(Protocol):
 
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """Trainable parameters by group: "networks" and, where the model has one, "adjacency"; none if it is solved."""
+
+    def touched_rows(self, genes: Int64[Tensor, " genes"]) -> list[tuple[nn.Parameter, Int64[Tensor, " rows"]]]:
+        """Parameters of which a step with these genes has a gradient in some rows alone, and in which.
+
+        What is taken by blocks (`optim.BlockParameter`) is not among them.
+        """
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,11 @@ def bytes_of_step(config: ModelConfig, optimizer: OptimizerConfig, sizes: StepSi
 def is_solved(config: ModelConfig) -> bool:
     """Whether such a model is solved from moments rather than trained."""
     return isinstance(config, CaTranDConfig) and config.form == "full"
+
+
+def can_share(config: ModelConfig) -> bool:
+    """Whether several workers can train such a model together, each with cells of its own."""
+    return not is_solved(config) and (isinstance(config, CaTranDConfig) or config.form == "fast")
 
 
 def is_undirected(config: ModelConfig) -> bool:

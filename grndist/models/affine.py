@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from grndist.workers import ALONE, Workers
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -23,10 +25,30 @@ class Moments:
 
     @classmethod
     def of(cls, x: Float[Tensor, "cells genes"]) -> tuple["Moments", Float[Tensor, "cells genes"]]:
-        """The moments, and `x` without its mean: raw counts in float32 need the centred form."""
-        mean = x.mean(0)
+        """The moments, and `x` without its mean."""
+        return cls.around(x.mean(0), len(x), x, ALONE)
+
+    @classmethod
+    def around(
+        cls, mean: Float[Tensor, " genes"], n_cells: int, x: Float[Tensor, "cells genes"], workers: Workers
+    ) -> tuple["Moments", Float[Tensor, "cells genes"]]:
+        """As `of`, over the cells of all workers, whose mean and number are given; `x` are this worker's own.
+
+        Raw counts in float32 need the centred form.
+        """
         centred = x - mean
-        return cls(len(x), mean, centred.T @ centred / len(x)), centred
+        return cls(n_cells, mean, _total(centred.T @ centred, workers) / n_cells), centred
+
+
+def _total(symmetric: Float[Tensor, "genes genes"], workers: Workers) -> Float[Tensor, "genes genes"]:
+    """Sum over the workers; only one triangle travels."""
+    if workers.count == 1:
+        return symmetric
+    row, column = torch.triu_indices(*symmetric.shape, device=symmetric.device)
+    (upper,) = workers.total(symmetric[row, column])
+    total = torch.empty_like(symmetric)
+    total[row, column] = total[column, row] = upper
+    return total
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,26 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from grndist.errors import UserError
+from grndist.workers import Workers
+
+
+class ModelError(UserError):
+    """A model cannot be trained in this way."""
+
+
+def refuse_several(workers: Workers) -> None:
+    """Raise where a form that only one process can train is to be trained by more.
+
+    Raises:
+        ModelError: there are several workers.
+    """
+    if workers.count > 1:
+        raise ModelError(
+            f"model.form=plain is trained by one process, and there are {workers.count} workers; set model.form=fast, "
+            "which gives the same numbers, or train without workers"
+        )
+
 
 def fill(parameter: Tensor, values: np.ndarray) -> None:
     """Copy `values` into a parameter."""

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from grndist import models
-from grndist.config import ConfigError, Tree, merge, parse_overrides, read_tree, validate
+from grndist.config import Config, ConfigError, Tree, merge, parse_overrides, read_tree, validate
 from grndist.data.normalise import ExpressionConfig
 from grndist.data.selection import SelectionConfig
 from grndist.optim import OptimizerConfig
@@ -47,7 +47,12 @@ class TrainingConfig(OptimizerConfig):
         description="share of control cells in a step, with sampling per_perturbation; null: control cells and those "
         "of no gene of the panel together are one label like the others (CaTran's released code)",
     )
-    streams: int = Field(1, gt=0, description="logical streams of cells, dealt to workers; 1 is the published form")
+    streams: int | None = Field(
+        None,
+        gt=0,
+        description="logical streams of cells, dealt to workers; part of what is trained, unlike the workers' number. "
+        "1 is the published form; null: 1 in one process, 16 (or one for each of more workers) where there are several",
+    )
     seed: int = Field(0, ge=0)
     threads: int | None = Field(
         None, gt=0, description="CPU threads; null: OMP_NUM_THREADS, or all cores. Another number rounds differently"
@@ -87,9 +92,9 @@ class TrainingConfig(OptimizerConfig):
 
     @field_validator("streams")
     @classmethod
-    def _every_stream_has_a_cell(cls, streams: int, info: Any) -> int:
+    def _every_stream_has_a_cell(cls, streams: int | None, info: Any) -> int | None:
         cells = info.data.get("cells_per_step", streams)
-        if streams > cells:
+        if streams is not None and streams > cells:
             raise ValueError(
                 f"each stream needs at least one cell a step, and training.cells_per_step is {cells}; give at most "
                 f"{cells} streams, or raise training.cells_per_step"
@@ -119,6 +124,54 @@ class TrainingConfig(OptimizerConfig):
         return self
 
 
+class WorkersConfig(Config):
+    """Workers of a Ray cluster that train together. `workers: 4` is short for min and max 4.
+
+    The batches, and but for rounding the result, do not depend on any of this.
+    """
+
+    min: int = Field(gt=0, description="fewest that may train; more than one are needed for nothing but speed")
+    max: int = Field(
+        gt=0, description="most; between min and max there are as many as the cluster has room for, at any time"
+    )
+    cpus_per_worker: float = Field(1, gt=0, description="reserved for each, and its number of CPU threads")
+    gpus_per_worker: float = Field(0, ge=0, description="with training.device=cuda: 1, or a part of one")
+    max_failures: int = Field(8, ge=0, description="how often workers may be lost before the run stops")
+    controller_failure_limit: int = Field(
+        3, ge=0, description="how often the cluster may fail to start them all within start_timeout before it stops"
+    )
+    start_timeout: float = Field(
+        60, gt=0, description="seconds; more where machines are still to be started or packages to be installed"
+    )
+    resize_every: float = Field(60, gt=0, description="seconds between looks for room for more workers, up to max")
+    collective_timeout: float = Field(
+        600, gt=0, description="seconds that a worker waits for the others in a step before it gives up"
+    )
+    address: str = Field(
+        "", description="of the Ray cluster; empty: that of RAY_ADDRESS, or of this machine, else a new one here"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_number(cls, given: Any) -> Any:
+        if isinstance(given, int) and not isinstance(given, bool):
+            return {"min": given, "max": given}
+        if isinstance(given, dict) and given.keys() & {"min", "max"}:
+            return {"min": given.get("max"), "max": given.get("min")} | given
+        return given
+
+    @model_validator(mode="after")
+    def _is_a_range(self) -> "WorkersConfig":
+        if self.min > self.max:
+            raise ValueError(f"min={self.min} is more than max={self.max}; give workers=N, or min and max")
+        return self
+
+    @property
+    def is_elastic(self) -> bool:
+        """Whether their number may change."""
+        return self.min < self.max
+
+
 class RunConfig(SelectionConfig):
     """One training run, completely: with what it sees of its store (`cells`, `genes`, `causalbench`)."""
 
@@ -130,6 +183,7 @@ class RunConfig(SelectionConfig):
     expression: ExpressionConfig
     training: TrainingConfig
     tracking: TrackingConfig = TrackingConfig()
+    workers: WorkersConfig | None = Field(None, description="on a Ray cluster; null: this process alone")
 
     @model_validator(mode="after")
     def _is_scaled_once(self) -> "RunConfig":
@@ -140,6 +194,26 @@ class RunConfig(SelectionConfig):
             )
         return self
 
+    @model_validator(mode="after")
+    def _workers_have_its_device(self) -> "RunConfig":
+        gpus = self.workers.gpus_per_worker if self.workers else 0
+        if self.workers and (gpus > 0) != (self.training.device == "cuda"):
+            raise ValueError(
+                f"training.device={self.training.device} and workers.gpus_per_worker={gpus:g} do not go together; set "
+                "training.device=cuda and workers.gpus_per_worker=1, or cpu and 0"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _every_worker_has_a_stream(self) -> "RunConfig":
+        streams = self.training.streams
+        if self.workers and streams is not None and streams < self.workers.max:
+            raise ValueError(
+                f"training.streams={streams} are dealt to as many workers at most, and workers.max={self.workers.max}; "
+                f"give fewer workers, or training.streams={self.workers.max} or more"
+            )
+        return self
+
 
 def load_run(path: Path, overrides: list[str]) -> RunConfig:
     """Read a run file; what wins, last first: overrides, the file, its preset, what the model's paper prescribes.
@@ -147,7 +221,7 @@ def load_run(path: Path, overrides: list[str]) -> RunConfig:
     Raises:
         ConfigError: the file is missing or not valid; every problem on a line of its own.
     """
-    tree = merge(read_tree(path), parse_overrides(overrides))
+    tree = merge(_spelled_out(read_tree(path)), parse_overrides(overrides))
     tree = merge(_preset(tree.get("preset"), path), tree)
     model = tree.get("model")
     kind = model.get("kind") if isinstance(model, dict) else None
@@ -158,6 +232,13 @@ def load_run(path: Path, overrides: list[str]) -> RunConfig:
         )
     tree = merge({"name": path.stem}, dict(models.CONFIGS[kind].run_defaults), tree)
     return _placed(validate(RunConfig, tree, path))
+
+
+def _spelled_out(tree: Tree) -> Tree:
+    """With `workers: 4` as a mapping, some keys of which may be overridden."""
+    number = tree.get("workers")
+    whole = isinstance(number, int) and not isinstance(number, bool)
+    return tree | {"workers": {"min": number, "max": number}} if whole else tree
 
 
 def _placed(config: RunConfig) -> RunConfig:

@@ -75,10 +75,12 @@ def _of_this_version(before: Tree, folder: Path) -> Tree:
 
 
 def _differences(before: Tree, now: Tree, prefix: str = "") -> list[str]:
-    """Keys whose values differ; paths may, since a run and its store can be moved, and what a preset is called."""
+    """Keys whose values differ; paths may, since runs and stores can be moved, the preset's name and the workers."""
     lines = []
     for key in sorted(before.keys() | now.keys()):
         old, new, place = before.get(key), now.get(key), f"{prefix}{key}"
+        if place == "workers":
+            continue
         if isinstance(old, dict) and isinstance(new, dict):
             lines += _differences(old, new, f"{place}.")
         elif old != new and place not in ("store", "runs", "preset"):

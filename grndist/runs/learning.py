@@ -3,12 +3,12 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from grndist import models
-from grndist.data.facts import Facts
+from grndist.data.facts import Facts, Pass, in_one_task
 from grndist.data.normalise import Moments, moments
 from grndist.data.selection.gene_names import read_gene_list
 from grndist.data.stream.batch import Batch, MomentsBatch
@@ -24,7 +24,18 @@ from grndist.runs.workplace import RunError
 from grndist.training.loop import State
 
 GIB = 2**30
+STREAMS_OF_WORKERS = 16  # or as many as there are workers; each then serves several, of nearly equal numbers
 GENES_OF_LARGE_PANELS = 2000  # of a step, where moments do not fit and nothing is said
+
+
+class Rank(NamedTuple):
+    """A worker's number among those who train together."""
+
+    number: int
+    world: int
+
+
+ONLY = Rank(0, 1)
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,7 @@ class Learning:
     steps: int
     lines: tuple[str, ...]  # what it does, in words
     n_cells: int  # whose moments were summed before the first step; 0 where the steps see the cells
+    cells_per_step: float  # of all workers, in the mean; 0 where the steps see moments
     unmeasured: tuple[str, ...]  # inputs that are not in the panel
     regulators: list[str] | None  # genes that may regulate; None: all, unmeasured ones too
     validation: Validation | None  # None: no cells are held out
@@ -51,7 +63,7 @@ def resolved(config: RunConfig, view: View) -> RunConfig:
     can, needed = models.can_use_moments(model), models.bytes_of_moments(model, view) / GIB
     fit = needed <= training.moments_memory
     if training.source == "auto" and not can:
-        return config
+        return _with_streams(config)
     source = (
         ("moments" if fit and training.epochs is None else "cells") if training.source == "auto" else training.source
     )
@@ -69,7 +81,16 @@ def resolved(config: RunConfig, view: View) -> RunConfig:
         genes = min(GENES_OF_LARGE_PANELS, view.n_genes)
         often = -(-view.n_genes // genes)  # so that every gene is seen as often
         update |= {"genes_per_step": genes, "steps": training.steps * often}
-    return config.model_copy(update={"model": model, "training": training.model_copy(update=update)})
+    config = config.model_copy(update={"model": model, "training": training.model_copy(update=update)})
+    return config if source == "moments" else _with_streams(config)
+
+
+def _with_streams(config: RunConfig) -> RunConfig:
+    training, workers = config.training, config.workers
+    if training.streams is not None:
+        return config
+    streams = 1 if workers is None else min(max(STREAMS_OF_WORKERS, workers.max), training.cells_per_step)
+    return config.model_copy(update={"training": training.model_copy(update={"streams": streams})})
 
 
 def steps_of(config: RunConfig, view: View) -> int:
@@ -94,10 +115,20 @@ def schedule_of(config: RunConfig, view: View) -> Schedule | None:
     )  # fmt: skip
 
 
-def learning(config: RunConfig, view: View, held_out: View | None = None) -> Learning:
-    """The model and its data; `config` is `resolved`."""
+def learning(
+    config: RunConfig, view: View, held_out: View | None = None, rank: Rank = ONLY, pass_over: Pass = in_one_task
+) -> Learning:
+    """The model and its data; `config` is `resolved`.
+
+    Args:
+        config: the run.
+        view: cells to train on.
+        held_out: cells to validate with.
+        rank: this worker's among all.
+        pass_over: how sums over all cells are made, where a model needs any.
+    """
     training, begun = config.training, time.monotonic()
-    facts = Facts(view, config.expression, products=training.source == "moments")
+    facts = Facts(view, config.expression, training.source == "moments", pass_over)
     built = models.build(config.model, facts, training.seed)
     device = torch.device(training.device)
     built.model.to(device)
@@ -105,11 +136,12 @@ def learning(config: RunConfig, view: View, held_out: View | None = None) -> Lea
     given = moments(view, config.expression) if config.expression.zscore != "none" else None  # not of held-out cells
     batch_at: Callable[[int], Batch | MomentsBatch]
     if built.moments is not None:
-        batch_at, n_cells = _from_moments(config, view, built.moments.to(device)), view.n_cells
+        batch_at, n_cells, per_step = _from_moments(config, view, built.moments.to(device)), view.n_cells, 0.0
         line = _line_of_moments(config, view, time.monotonic() - begun)
     else:
         plan = _plan(config, view)
-        batch_at, n_cells = Loader(view, plan, config.expression, device=device, moments=given).batch_at, 0
+        loader = Loader(view, plan, config.expression, rank.number, rank.world, device, moments=given)
+        batch_at, n_cells, per_step = loader.batch_at, 0, plan.cells_per_step_in_the_mean
         line = _line_of_cells(training, plan)
     state = State(built.model, Optimizers(training, built.model.parameter_groups(), steps))
     regulators = _regulators(config, view, built.unmeasured)
@@ -121,12 +153,12 @@ def learning(config: RunConfig, view: View, held_out: View | None = None) -> Lea
         *_line_of_unmeasured(built.unmeasured, regulators),
     )
     schedule = schedule_of(config, view)
-    validation = _validation(config, schedule, held_out, given) if held_out and schedule else None
-    return Learning(state, batch_at, steps, lines, n_cells, built.unmeasured, regulators, validation)
+    validation = _validation(config, schedule, held_out, given, rank) if held_out and schedule else None
+    return Learning(state, batch_at, steps, lines, n_cells, per_step, built.unmeasured, regulators, validation)
 
 
-def _validation(config: RunConfig, schedule: Schedule, held_out: View, given: Moments | None) -> Validation:
-    """Always the batches of the first epoch, and so the same cells, genes and noise."""
+def _validation(config: RunConfig, schedule: Schedule, held_out: View, given: Moments | None, rank: Rank) -> Validation:
+    """Always the batches of the first epoch, and so the same cells, genes and noise; dealt to workers in turn."""
     training = config.training
     plan = ShuffledPlan(
         held_out.n_cells, held_out.n_genes, training.cells_per_step, training.genes_per_step or held_out.n_genes,
@@ -134,7 +166,8 @@ def _validation(config: RunConfig, schedule: Schedule, held_out: View, given: Mo
     )  # fmt: skip
     device = torch.device(training.device)
     loader = Loader(held_out, plan, config.expression, device=device, ahead=False, moments=given)
-    return Validation(schedule, models.criterion(config.model), loader.batch_at, plan.steps_per_epoch)
+    own = range(rank.number, plan.steps_per_epoch, rank.world)
+    return Validation(schedule, models.criterion(config.model), loader.batch_at, own)
 
 
 def _regulators(config: RunConfig, view: View, unmeasured: tuple[str, ...]) -> list[str] | None:
@@ -154,14 +187,15 @@ def _line_of_unmeasured(unmeasured: tuple[str, ...], regulators: list[str] | Non
 def _plan(config: RunConfig, view: View) -> BalancedPlan | ShuffledPlan:
     training = config.training
     genes = training.genes_per_step or view.n_genes
-    window = cells_per_window(training.streams, view.store.bytes_per_cell)
+    streams = training.streams or 1
+    window = cells_per_window(streams, view.store.bytes_per_cell)
     if training.sampling == "per_perturbation":
         return BalancedPlan(
-            view.perturbed, view.n_genes, training.cells_per_step, genes, training.seed, training.streams,
+            view.perturbed, view.n_genes, training.cells_per_step, genes, training.seed, streams,
             training.cells_per_perturbation, training.cells_per_epoch or view.n_cells, training.control_share, window,
         )  # fmt: skip
     return ShuffledPlan(
-        view.n_cells, view.n_genes, training.cells_per_step, genes, training.seed, training.streams,
+        view.n_cells, view.n_genes, training.cells_per_step, genes, training.seed, streams,
         cells_per_window=window,
     )  # fmt: skip
 

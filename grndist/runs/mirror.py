@@ -34,14 +34,16 @@ class TakenOverError(RunError):
 class Mirror:
     """Copies a folder of this machine up to a run directory at a URL, which the first time becomes this process's own.
 
-    With `replace`, what is there stays until the folder has a checkpoint, then makes way for it.
+    With `replace`, what is there stays until the folder has a checkpoint, then makes way for it. With `token` the run
+    is that of a process that works on it elsewhere, too, on this one's behalf.
     """
 
-    def __init__(self, storage: Storage, folder: Path, replace: bool):
+    def __init__(self, storage: Storage, folder: Path, replace: bool, token: str = ""):
         self.storage = storage
         self.folder = folder
         self.replace = replace
-        self.token = ""
+        self.token = token or uuid.uuid4().hex
+        self.is_owner = bool(token)
         self.there = set(storage.sizes()) - {OWNER}
         self._copied: dict[str, tuple[int, int]] = {}  # bytes and time of change of what is up there
 
@@ -85,8 +87,8 @@ class Mirror:
         return state
 
     def _own(self) -> None:
-        if not self.token:
-            self.token = uuid.uuid4().hex
+        if not self.is_owner:
+            self.is_owner = True
             self.storage.write(OWNER, self.token.encode())
             return
         try:
@@ -117,8 +119,10 @@ def _order(key: str) -> tuple[int, bool, str]:
 
 
 @contextmanager
-def mirrored(url: str, resume: bool, overwrite: bool) -> Iterator[Workplace]:
+def mirrored(url: str, resume: bool, overwrite: bool, token: str = "") -> Iterator[Workplace]:
     """Work on the run at `url` in a temporary folder; its last state is brought up however the block ends.
+
+    `token` is that of the process that this one works for.
 
     Raises:
         RunError: it is there already, or is not there to resume.
@@ -129,20 +133,20 @@ def mirrored(url: str, resume: bool, overwrite: bool) -> Iterator[Workplace]:
     folder, settled = aside / url.rpartition("/")[2], True
     try:
         folder.mkdir()
-        mirror = Mirror(storage, folder, overwrite)
+        mirror = Mirror(storage, folder, overwrite, token)
         refuse(url, bool(mirror.there), "config.yaml" in mirror.there, resume, overwrite)
         with _called(url, folder):
             if resume:
                 mirror.fetch()
             settled = False
-            yield Workplace(folder, url, mirror.push)
+            yield Workplace(folder, url, mirror.push, mirror.token)
         mirror.push()
         settled = True
     except TakenOverError:
         settled = True
         raise
     except BaseException:
-        settled = settled or not mirror.token or _brought_up(mirror)
+        settled = settled or not mirror.is_owner or _brought_up(mirror)
         raise
     finally:
         if settled:

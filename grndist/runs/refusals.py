@@ -21,13 +21,13 @@ ROOM = 0.9  # of the free memory, of which there may be less a moment later, is 
 OF_CELLS = ("sampling", "cells_per_perturbation", "cells_per_epoch", "control_share", "streams")  # nothing to moments
 
 
-def refuse_unfit(config: RunConfig, view: View) -> None:
-    """Raise unless this machine, and the cells of the view, are such as the settings need.
+def refuse_unfit(config: RunConfig, view: View, is_here: bool = True) -> None:
+    """Raise unless the cells of the view, and this machine if the training `is_here`, are such as the settings need.
 
     Raises:
         RunError: no such device, no counts, or no perturbed or control cells.
     """
-    if config.training.device == "cuda" and not torch.cuda.is_available():
+    if is_here and config.training.device == "cuda" and not torch.cuda.is_available():
         raise RunError("training.device=cuda: PyTorch finds no CUDA device here; set training.device=cpu")
     if config.expression.transform == "clr" and view.state != "counts":
         raise RunError(
@@ -38,7 +38,8 @@ def refuse_unfit(config: RunConfig, view: View) -> None:
         raise RunError(
             f"{config.store}: one gene is left, and a network needs two; choose more (genes in the run file)"
         )
-    refuse_memory(config, sizes_of_step(config.training, view), _free_memory(config.training.device))
+    if is_here:
+        refuse_memory(config, sizes_of_step(config.training, view), _free_memory(config.training.device))
     _refuse_control_share(config, view)
     instead = config.model.without_controls
     if instead and (view.perturbed != CONTROL).any() and not (view.perturbed == CONTROL).any():

@@ -1,36 +1,37 @@
-"""Training in this process."""
+"""Training in this process, and what training elsewhere has in common with it: how a run begins and ends."""
 
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
+import yaml
 
 from grndist import models
+from grndist.config import Tree
+from grndist.data.facts import Pass, in_one_task
 from grndist.data.selection import select
 from grndist.data.store import open_store
-from grndist.data.stream.batch import Batch, MomentsBatch
 from grndist.data.view import View
 from grndist.progress import bar
 from grndist.runs import augmentation
-from grndist.runs.config import RunConfig, TrainingConfig
+from grndist.runs.config import RunConfig
 from grndist.runs.folder import metrics_file, prepare, tracking
 from grndist.runs.learning import Learning, learning, resolved, schedule_of, steps_of
 from grndist.runs.mirror import mirrored
 from grndist.runs.refusals import refuse_unfit
+from grndist.runs.steps import News, Stepping, keeping, precision_of
 from grndist.runs.stopping import Interrupted, collected, stopped_at_once
 from grndist.runs.validation import divided
 from grndist.runs.workplace import Workplace, locked
-from grndist.storage import StorageError, is_remote, joined
+from grndist.storage import is_remote, joined, open_storage
 from grndist.tracking import Tracker
 from grndist.training import checkpoint
-from grndist.training.loop import State, train
+from grndist.workers import ALONE
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +51,27 @@ class RunSummary:
     tracking: list[str] = field(default_factory=list)
 
 
-def train_run(config: RunConfig, resume: bool = False, overwrite: bool = False) -> RunSummary:
+@dataclass(frozen=True)
+class Begun:
+    """A run whose settings stand and whose directory is there."""
+
+    place: Workplace
+    config: RunConfig  # resolved
+    view: View  # cells to train on
+    held_out: View | None  # cells to validate with
+    start: Path | None  # the checkpoint to go on from
+
+
+def train_run(
+    config: RunConfig, resume: bool = False, overwrite: bool = False, pass_over: Pass = in_one_task
+) -> RunSummary:
     """Train one model in this process and leave its last checkpoint in the run directory.
+
+    Args:
+        config: the run; its workers mean nothing here.
+        resume: go on from the last checkpoint.
+        overwrite: replace a run that is there.
+        pass_over: how sums over all cells are made, where a model needs any.
 
     Raises:
         UserError: the store, the run directory or the settings do not allow it.
@@ -59,88 +79,68 @@ def train_run(config: RunConfig, resume: bool = False, overwrite: bool = False) 
     """
     if config.training.threads is not None:
         torch.set_num_threads(config.training.threads)
-    store = open_store(config.store)
-    view, held_out = divided(select(store, config), config.training.validation, config.training.seed)
-    refuse_unfit(config, view)
-    config = resolved(config, view)
+    with begun(config, resume, overwrite, is_here=True) as run:
+        return train_begun(run, overwrite, pass_over)
+
+
+def train_begun(run: Begun, overwrite: bool = False, pass_over: Pass = in_one_task) -> RunSummary:
+    """`train_run`, of a run that has begun."""
+    started = time.monotonic()
+    learns = _prepared(run, overwrite, pass_over)
+    with tracking(run.place.folder, run.config, run.view) as tracker:
+        summary = _train(run, learns, tracker, started) if learns else None
+        final = checkpoint.latest(run.place.folder / "checkpoints")
+        tracker.log_model({name: final / name for name in checkpoint.NETWORK_FILES})
+    summary = summary or finished(run, final)
+    return replace(summary, augmentation=augmentation.reason(run.place.folder), tracking=tracker.where())
+
+
+@contextmanager
+def begun(config: RunConfig, resume: bool, overwrite: bool, is_here: bool) -> Iterator[Begun]:
+    """Hold the run directory while the block runs, its settings written or compared with those that are there.
+
+    Args:
+        config: the run.
+        resume: go on from the last checkpoint.
+        overwrite: replace a run that is there.
+        is_here: whether this machine trains, and must have the device and the memory.
+
+    Raises:
+        UserError: the store, the run directory or the settings do not allow it.
+        Interrupted: a signal has come while pilots ran.
+    """
     run = joined(config.runs, config.name)
+    config = _with_streams_of(run, config) if resume else config
+    view, held_out = cells_of(config)
+    refuse_unfit(config, view, is_here)
+    config = resolved(config, view)
     with mirrored(run, resume, overwrite) if is_remote(run) else locked(Path(run), resume, overwrite) as place:
         config = augmentation.as_begun(place.folder, config) if resume else config
         start = prepare(place.folder, config, view, resume)
         place.deliver()
-        logger.info("%s", "\n".join([f"store: {store.summary()}", *view.lines]))
-        config = _settled(place, config, view, overwrite)
-        started = time.monotonic()
-        learns = _prepared(config, view, held_out, start, overwrite)
-        with tracking(place.folder, config, view) as tracker:
-            summary = _train(place, config, view, learns, tracker, started) if learns else None
-            final = checkpoint.latest(place.folder / "checkpoints")
-            tracker.log_model({name: final / name for name in checkpoint.NETWORK_FILES})
-        summary = summary or _finished(place, config, view, final)
-        return replace(summary, augmentation=augmentation.reason(place.folder), tracking=tracker.where())
+        logger.info("%s", "\n".join([f"store: {view.store.summary()}", *view.lines]))
+        yield Begun(place, _settled(place, config, view, overwrite), view, held_out, start)
 
 
-@dataclass
-class _UnderWay:
-    """A run while it trains: after every step it shows and logs numbers, saves, and stops if it was asked to."""
+def cells_of(config: RunConfig) -> tuple[View, View | None]:
+    """The cells to train on, and those held out.
 
-    place: Workplace
-    config: RunConfig
-    view: View
-    learns: Learning
-    logs: tuple[Callable[[int, dict[str, float]], None], ...]
-    show: Callable[[float, float], None]  # loss, cells per second
-    stopped: list[int]  # signals that asked it to stop
-    started: float  # when its preparation began
-    cells: int  # seen by now
-    precision: Callable[[], AbstractContextManager[Any]]
-    losses: dict[str, float] = field(default_factory=dict)  # of the last step
+    Raises:
+        UserError: the store or the selection does not allow it.
+    """
+    return divided(select(open_store(config.store), config), config.training.validation, config.training.seed)
 
-    def after_step(self, state: State, batch: Batch | MomentsBatch, losses: dict[str, float]) -> bool:
-        """What `training.loop.train` calls; whether held-out cells say that it is enough.
 
-        Raises:
-            Interrupted: a signal has come; a checkpoint of this step is left.
-        """
-        training, ends = self.config.training, state.step == self.learns.steps
-        self.cells += batch.n_cells if isinstance(batch, Batch) else 0
-        validation = self.learns.validation
-        validated = validation.look(state, self.precision) if validation else {}
-        self.losses.update(losses | validated)
-        rate = self.rate
-        self.show(losses["loss"], rate)
-        if state.step % training.log_every == 0 or ends or validated:
-            for log in self.logs:
-                log(state.step, losses | validated | {"epoch": batch.epoch, "cells_per_second": rate})
-        if self.stopped:
-            raise Interrupted(
-                f"stopped at step {state.step} of {self.learns.steps}; {self.save(state)} is saved; "
-                "go on with the same command and --resume",
-                self.stopped[0],
-            )
-        if validation and validation.schedule.is_over(state.looks):
-            return True
-        if state.step % training.checkpoint_every == 0 and not ends:
-            self.save(state)
-        return False
-
-    @property
-    def rate(self) -> float:
-        """Cells per second since its preparation began; cells whose moments were summed count once."""
-        return self.cells / max(time.monotonic() - self.started, 1e-9)
-
-    def save(self, state: State) -> Path:
-        """Leave a checkpoint in the run directory."""
-        about = checkpoint.Description(
-            state.step, self.config.model_dump(mode="json"), list(self.view.panel.names), self.view.store.digest,
-            self.learns.regulators, list(self.learns.unmeasured), state.looks,
-        )  # fmt: skip
-        path = checkpoint.save(self.place.folder / "checkpoints", state, about)
-        try:
-            self.place.deliver()
-        except StorageError as error:  # what is missing there will come with the next one; the last one must
-            logger.warning("%s; %s has not arrived there yet, and the run goes on", error, path.name)
-        return path
+def _with_streams_of(run: str, config: RunConfig) -> RunConfig:
+    """The settings with the number of streams of a run that is there, where none is given."""
+    if config.training.streams is not None:
+        return config
+    try:
+        before: Tree = yaml.safe_load(open_storage(run).read("config.yaml"))
+        update = {"streams": before["training"]["streams"]}
+    except (FileNotFoundError, yaml.YAMLError, KeyError, TypeError):  # said where the run is opened
+        return config
+    return config.model_copy(update={"training": config.training.model_copy(update=update)})
 
 
 def _settled(place: Workplace, config: RunConfig, view: View, overwrite: bool) -> RunConfig:
@@ -152,76 +152,96 @@ def _settled(place: Workplace, config: RunConfig, view: View, overwrite: bool) -
     if not models.pilot_epochs(config.model):
         return config
     with stopped_at_once(f"stopped among the pilots of model.augmentation=auto; they start anew: {_again(overwrite)}"):
-        config = augmentation.settled(place.folder, config, view, _precision(config.training))
+        config = augmentation.settled(place.folder, config, view, precision_of(config.training))
     place.deliver()
     return config
 
 
-def _prepared(
-    config: RunConfig, view: View, held_out: View | None, start: Path | None, overwrite: bool
-) -> Learning | None:
-    """What is to be learnt from checkpoint `start` on, with a line in the log; None after the last step.
+def _prepared(run: Begun, overwrite: bool, pass_over: Pass) -> Learning | None:
+    """What is to be learnt from where the run stands, with a line in the log; None after the last step.
 
     Raises:
         Interrupted: a signal has come before it was ready.
     """
-    step = 0 if start is None else checkpoint.describe(start).step
-    early = "" if start is None else _stopped_early(config, view, start)
-    if early or (start is not None and step >= steps_of(config, view)):
-        logger.info("training: %s", early or f"all {step} steps are done")
+    if is_over(run):
         return None
+    step = 0 if run.start is None else checkpoint.describe(run.start).step
     message = f"stopped in its preparation, before step {step + 1}: there is nothing to save; {_again(overwrite)}"
     with stopped_at_once(message):
-        learns = learning(config, view, held_out)
-        if start is not None:
-            checkpoint.restore(start, learns.state)
+        learns = learning(run.config, run.view, run.held_out, pass_over=pass_over)
+        if run.start is not None:
+            checkpoint.restore(run.start, learns.state)
     logger.info("training: %s", "\n".join(learns.lines))
     return learns
+
+
+def is_over(run: Begun) -> bool:
+    """Whether there is no step left; then with a line in the log."""
+    if run.start is None:
+        return False
+    step, early = checkpoint.describe(run.start).step, stopped_early(run.config, run.view, run.start)
+    if early or step >= steps_of(run.config, run.view):
+        logger.info("training: %s", early or f"all {step} steps are done")
+        return True
+    return False
 
 
 def _again(overwrite: bool) -> str:
     return "the same command starts it again" if overwrite else "go on with the same command and --resume"
 
 
-def _train(
-    place: Workplace, config: RunConfig, view: View, learns: Learning, tracker: Tracker, started: float
-) -> RunSummary:
-    state, steps, precision = learns.state, learns.steps, _precision(config.training)
-    with collected() as stopped, metrics_file(place.folder, state.step) as write, _bar(state.step, steps) as show:
+def _train(run: Begun, learns: Learning, tracker: Tracker, started: float) -> RunSummary:
+    state, folder = learns.state, run.place.folder
+    with (
+        collected() as signals,
+        metrics_file(folder, state.step) as write,
+        news_bar(state.step, learns.steps) as show,
+        keeping(run.place, run.config, run.view, learns) as keeper,
+    ):
         logs = (write, tracker.log_metrics)
-        under_way = _UnderWay(place, config, view, learns, logs, show, stopped, started, learns.n_cells, precision)
-        train(state, learns.batch_at, steps, under_way.after_step, precision)
-        final = under_way.save(state)
-    early, seconds = _stopped_early(config, view, final), time.monotonic() - started
-    if early:
+        stepping = Stepping(run.config, learns, ALONE, keeper.save, logs, show, lambda: bool(signals), started)
+        stepping.go()
+    final = checkpoint.latest(folder / "checkpoints")
+    if stepping.stopped:
+        raise interrupted(state.step, learns.steps, joined(run.place.run, "checkpoints", final.name), signals[0])
+    seconds = time.monotonic() - started
+    return summary_of(run, final, seconds, stepping.cells / seconds, stepping.losses)
+
+
+def interrupted(step: int, steps: int, path: str, signum: int) -> Interrupted:
+    """What is raised after a signal, when the checkpoint is there."""
+    return Interrupted(
+        f"stopped at step {step} of {steps}; {path} is saved; go on with the same command and --resume", signum
+    )
+
+
+def summary_of(
+    run: Begun, final: Path, seconds: float, cells_per_second: float, losses: dict[str, float]
+) -> RunSummary:
+    """Of a run that has taken steps; with a line in the log where held-out cells have ended it."""
+    early, step = stopped_early(run.config, run.view, final), checkpoint.describe(final).step
+    if early and losses:
         logger.info("training: %s", early)
-    there = joined(place.run, "checkpoints", final.name)
-    return RunSummary(place.run, there, state.step, seconds, under_way.cells / seconds, under_way.losses, early)
+    there = joined(run.place.run, "checkpoints", final.name)
+    return RunSummary(run.place.run, there, step, seconds, cells_per_second, losses, early)
 
 
-def _finished(place: Workplace, config: RunConfig, view: View, final: Path) -> RunSummary:
+def finished(run: Begun, final: Path) -> RunSummary:
     """Of a run that had no step left."""
-    there, step = joined(place.run, "checkpoints", final.name), checkpoint.describe(final).step
-    early = _stopped_early(config, view, final)
-    return RunSummary(place.run, there, step, seconds=0.0, cells_per_second=0.0, losses={}, stopped_early=early)
+    return summary_of(run, final, seconds=0.0, cells_per_second=0.0, losses={})
 
 
-def _stopped_early(config: RunConfig, view: View, path: Path) -> str:
+def stopped_early(config: RunConfig, view: View, path: Path) -> str:
     """Why a checkpoint before the last step is the final one, in words; empty where it is not."""
     schedule = schedule_of(config, view)
     return schedule.verdict(checkpoint.describe(path).looks) if schedule else ""
 
 
-def _precision(training: TrainingConfig) -> Callable[[], AbstractContextManager[Any]]:
-    """Inside what a forward pass runs; sets how float32 products are computed."""
-    torch.set_float32_matmul_precision("high" if training.precision == "tf32" else "highest")
-    if training.precision == "bf16":
-        return partial(torch.autocast, "cuda", torch.bfloat16)
-    return nullcontext
-
-
 @contextmanager
-def _bar(first: int, steps: int) -> Iterator[Callable[[float, float], None]]:
-    with bar("loss {task.fields[loss]:.4f}", "{task.fields[rate]:,.0f} cells/s") as progress:
-        task = progress.add_task("train", total=steps, completed=first, loss=math.nan, rate=0.0)
-        yield lambda loss, rate: progress.update(task, advance=1, loss=loss, rate=rate)
+def news_bar(first: int, steps: int) -> Iterator[Callable[[News], None]]:
+    """A progress bar over the steps; yields what moves it."""
+    with bar("loss {task.fields[loss]:.4f}", "{task.fields[rate]:,.0f} cells/s{task.fields[who]}") as progress:
+        task = progress.add_task("train", total=steps, completed=first, loss=math.nan, rate=0.0, who="")
+        yield lambda news: progress.update(
+            task, completed=news.step, loss=news.loss, rate=news.cells_per_second, who=news.who
+        )

@@ -11,6 +11,7 @@ from grndist.data.stream.batch import Batch
 from grndist.data.view import View
 from grndist.runs.workplace import RunError
 from grndist.training.loop import Look, State, held_out_loss
+from grndist.workers import ALONE, Workers
 
 
 @dataclass(frozen=True)
@@ -57,17 +58,19 @@ class Validation:
     schedule: Schedule
     terms: tuple[str, ...]  # of the loss
     batch_at: Callable[[int], Batch]
-    n_batches: int
+    numbers: range  # of this worker's batches
 
     def batches(self) -> Iterator[Batch]:
-        """All held-out cells."""
-        return map(self.batch_at, range(self.n_batches))
+        """All held-out cells; of several workers, those of this one."""
+        return map(self.batch_at, self.numbers)
 
-    def look(self, state: State, precision: Callable[[], AbstractContextManager[Any]]) -> dict[str, float]:
+    def look(
+        self, state: State, precision: Callable[[], AbstractContextManager[Any]], workers: Workers = ALONE
+    ) -> dict[str, float]:
         """The loss on held-out cells, which the state remembers, by its name; empty where none is due."""
         if not self.schedule.is_due(state.step):
             return {}
-        loss = held_out_loss(state.model, self.batches(), self.terms, precision)
+        loss = held_out_loss(state.model, self.batches(), self.terms, precision, workers)
         state.looks.append(Look(state.step, loss))
         return {"validation_loss": loss}
 

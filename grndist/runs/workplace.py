@@ -23,6 +23,7 @@ class Workplace:
     folder: Path
     run: str  # the run directory, a path or URL
     deliver: Callable[[], None]  # bring what has changed to where the run belongs
+    token: str = ""  # of the process whose run it is, at a URL
 
 
 def refuse(run: str, occupied: bool, is_run: bool, resume: bool, overwrite: bool) -> None:

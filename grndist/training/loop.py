@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from grndist.data.stream.batch import Batch, MomentsBatch
 from grndist.errors import UserError
 from grndist.optim import Optimizers
+from grndist.training.distributed import added_up
+from grndist.workers import ALONE, Workers
 
 
 class TrainingError(UserError):
@@ -44,39 +46,45 @@ def train(
     steps: int,
     on_step: Callable[[State, Batch | MomentsBatch, dict[str, float]], bool | None],
     precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    workers: Workers = ALONE,
 ) -> None:
     """Take `state` from where it stands up to step `steps`, telling `on_step` of every one; where it says True, stop.
 
     The forward pass runs inside `precision()`. A model without trainable parameters (one that was solved) is only
-    evaluated.
+    evaluated. Several workers each bring their own cells of every step, are told the same losses, and must stop after
+    the same step; their models start alike and stay so, bit for bit.
 
     Raises:
-        TrainingError: the loss is not finite; the state is that of the step before.
+        TrainingError: the loss is not finite, for all workers alike; the state is that of the step before.
     """
     state.model.train()
     while state.step < steps:
         batch = batch_at(state.step)
         state.optimizers.prepare(batch.epoch, state.step)
-        losses = _step(state, batch, precision)
+        losses = _step(state, batch, precision, workers)
         if on_step(state, batch, losses):
             return
 
 
 def _step(
-    state: State, batch: Batch | MomentsBatch, precision: Callable[[], AbstractContextManager[Any]]
+    state: State,
+    batch: Batch | MomentsBatch,
+    precision: Callable[[], AbstractContextManager[Any]],
+    workers: Workers,
 ) -> dict[str, float]:
     """Take one step and return its losses; a function, so that nothing of it is alive in the next one."""
     with precision():
-        terms: dict[str, Tensor] = state.model(batch)
-    total = torch.stack(list(terms.values())).sum()
-    losses = {name: value.item() for name, value in terms.items()} | {"loss": total.item()}
+        terms: dict[str, Tensor] = state.model(batch, workers)
+    shares = torch.stack(list(terms.values()))
+    if shares.requires_grad:
+        shares.sum().backward()
+    values = added_up(shares.detach(), state.model, batch.genes, workers)
+    losses = dict(zip(terms, values.tolist(), strict=True)) | {"loss": values.sum().item()}
     if not math.isfinite(losses["loss"]):
         raise TrainingError(
             f"the loss is {losses['loss']} at step {state.step} ({losses}); "
             "lower training.learning_rate, or check the data for extreme values"
         )
-    if total.requires_grad:
-        total.backward()
     state.optimizers.step(batch.epoch)
     state.step += 1
     return losses
@@ -87,8 +95,12 @@ def held_out_loss(
     batches: Iterable[Batch],
     terms: Sequence[str],
     precision: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    workers: Workers = ALONE,
 ) -> float:
-    """The sum of some loss terms, mean over the cells of all batches; the model is left as it was."""
+    """The sum of some loss terms, mean over the cells of all batches; the model is left as it was.
+
+    Several workers each bring batches of their own, any number of them, and are told the same loss.
+    """
     total, n_cells, was_training = 0.0, 0, model.training
     model.eval()
     for batch in batches:
@@ -97,4 +109,5 @@ def held_out_loss(
         total += batch.n_cells * sum(found[name].item() for name in terms)
         n_cells += batch.n_cells
     model.train(was_training)
+    total, n_cells = workers.total(torch.tensor([total, n_cells], dtype=torch.float64))[0].tolist()
     return total / n_cells

@@ -94,3 +94,17 @@ def test_same_seed_same_bits(model, request: pytest.FixtureRequest, facts: Facts
 def test_groups_hold_every_trainable_parameter_once(model):
     grouped = [id(p) for group in model.parameter_groups().values() for p in group]
     assert sorted(grouped) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+
+
+def test_outside_of_the_touched_rows_gradients_are_zero(model):
+    batch = batch_of(30, GENES)
+    sum(model(batch).values()).backward()
+    touched = model.touched_rows(batch.genes)
+    grouped = {id(p) for group in model.parameter_groups().values() for p in group}
+    for parameter, rows in touched:
+        assert id(parameter) in grouped
+        assert parameter.grad[rows].abs().sum() > 0
+        assert (parameter.grad.index_fill(0, rows, 0) == 0).all()
+    known = {id(parameter) for parameter, _ in touched}
+    per_gene = [p for p in model.parameters() if p.grad is not None and len(p) in (N_GENES, model.n_regulators)]
+    assert {id(p) for p in per_gene if not isinstance(p, BlockParameter)} == known

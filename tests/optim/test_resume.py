@@ -11,6 +11,7 @@ from grndist.optim import BlockParameter, OptimizerConfig, Optimizers
 from grndist.training import checkpoint
 from grndist.training.checkpoint import Description
 from grndist.training.loop import State, train
+from grndist.workers import ALONE, Workers
 from tests.models.batches import batch_of
 
 N_GENES = 6
@@ -30,7 +31,7 @@ class Linear(nn.Module):
         self.weight = BlockParameter(torch.full((N_GENES, N_GENES), 0.1))
         self.level = nn.Parameter(torch.zeros(N_GENES))
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, workers: Workers = ALONE) -> dict[str, Tensor]:
         genes = None if len(batch.genes) == N_GENES else batch.genes
         found = batch.expression @ self.weight.take(genes, genes) + self.level[batch.genes]
         return {"error": (batch.expression - found).square().mean()}

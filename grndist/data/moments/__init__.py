@@ -2,7 +2,7 @@
 
 from grndist.data.moments.assemble import Standardised, bytes_needed, standardised
 from grndist.data.moments.groups import Effects, effects, observed_strength
-from grndist.data.moments.passing import InOrder, MomentsError, part, shift_of, sums
+from grndist.data.moments.passing import InOrder, MomentsError, check, part, shift_of, sums
 from grndist.data.moments.sums import Sums
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Standardised",
     "Sums",
     "bytes_needed",
+    "check",
     "effects",
     "observed_strength",
     "part",

@@ -44,7 +44,7 @@ class Batch:
             sample: called with a share's generator and its rows; returns an array with one row a cell.
         """
         parts, first = [], 0
-        for logical, count in self.shares:
+        for logical, count in self.shares or ((0, 0),):  # a worker without a stream has no cells
             rng = stream(self.seed, name, self.epoch, self.step, logical)
             parts.append(sample(rng, slice(first, first + count)))
             first += count

@@ -112,6 +112,11 @@ class ShuffledPlan:
         """ceil(n_cells / cells_per_step)."""
         return math.ceil(self.n_cells / self.cells_per_step)
 
+    @property
+    def cells_per_step_in_the_mean(self) -> float:
+        """Of all workers."""
+        return self.n_cells / self.steps_per_epoch
+
     def share(self, epoch: int, step: int, logical: int) -> list[Piece]:
         """An equal part (one step's) of the stream's cells of this epoch."""
         bounds = _bounds(self, epoch, logical)
@@ -232,6 +237,11 @@ class BalancedPlan:
         wanted = self.cells_per_step - size
         controls = rng.choice(self._controls, size=wanted, replace=len(self._controls) < wanted)
         return rng.permutation(np.concatenate([labelled, controls]))
+
+    @property
+    def cells_per_step_in_the_mean(self) -> float:
+        """Of all workers."""
+        return float(self.cells_per_step)
 
     @cached_property
     def _steps_per_window(self) -> int:

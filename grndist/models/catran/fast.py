@@ -4,10 +4,11 @@ No tensor of cells x genes x d is made, and none of cells x genes for all but th
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from grndist.data.stream.batch import Batch
@@ -16,21 +17,41 @@ from grndist.models.catran.config import CaTranConfig
 from grndist.models.catran.error_sums import error_sums
 from grndist.models.layers import linears
 from grndist.models.silu_head import silu_head
-from grndist.objectives import Groups, penalty_of_sums
+from grndist.objectives import Groups, cells_by_label, penalty_of_sums
+from grndist.workers import Workers, with_own_gradient
 
 if TYPE_CHECKING:
     from grndist.models.catran.model import CaTran
 
 
+@dataclass(frozen=True)
+class Cells:
+    """What has to be known of the cells of a step, those of all workers."""
+
+    number: int
+    by_label: Int64[Tensor, " labels"]  # see `cells_by_label`
+    mean: Float[Tensor, " genes"]  # of the corrupted expression
+
+    @classmethod
+    def of(
+        cls, x: Float[Tensor, "cells genes"], perturbed: Int64[Tensor, " cells"], n_genes: int, workers: Workers
+    ) -> "Cells":
+        """That, given this worker's own cells, corrupted, over a panel of `n_genes`."""
+        own = cells_by_label(perturbed, n_genes)
+        sums, by_label = workers.total(x.sum(0), own.to(x))  # floats count exactly up to 16 million cells
+        number = int(by_label.sum())
+        return cls(number, by_label.to(own), sums / number)
+
+
 def predict(
     model: "CaTran",
-    x: Float[Tensor, "cells genes"],
+    moments: Moments,
+    centred: Float[Tensor, "cells genes"],
     embedding: Float[Tensor, "genes d"],
     attention: Float[Tensor, "genes genes"],
 ) -> Float[Tensor, "cells genes"]:
-    """Restored expression of the gene subset."""
-    with torch.autocast(x.device.type, enabled=False):  # small next to the one product below, and sums must be exact
-        moments, centred = Moments.of(x)
+    """Restored expression of the gene subset, given the moments of the corrupted one and it without its mean."""
+    with torch.autocast(centred.device.type, enabled=False):  # small next to the one product below, and exact sums
         field, mixing = affine_part(model, moments, embedding, attention)
         weight, bias = output(model)
     y = (centred @ mixing.T).to(field.level)
@@ -87,25 +108,39 @@ def losses(
     batch: Batch,
     hidden: Bool[Tensor, "cells genes"],
     attention: Float[Tensor, "genes genes"],
+    cells: Cells,
+    workers: Workers,
 ) -> dict[str, Tensor]:
-    """The weighted loss terms of one batch."""
-    groups = Groups.of(batch.perturbed, batch.genes)
+    """This worker's share of the weighted loss terms of one step."""
+    groups = Groups.of(batch.perturbed, batch.genes, cells.by_label)
     delta = float("inf") if config.reconstruction_loss == "squared" else config.huber_delta
     sums = error_sums(predicted, batch.expression, hidden, groups.row, groups.n_rows, delta)
     half = 2.0 if config.reconstruction_loss == "squared" else 1.0  # Huber with no bound is half the square
-    n_hidden = int(config.hidden * hidden.shape[1]) * len(hidden)
+    n_genes = hidden.shape[1]
+    n_hidden = int(config.hidden * n_genes) * cells.number
     terms = {
         "hidden": half * config.hidden_weight * sums.hidden / max(n_hidden, 1),
-        "visible": half * config.visible_weight * sums.visible / (hidden.numel() - n_hidden),
+        "visible": half * config.visible_weight * sums.visible / (n_genes * cells.number - n_hidden),
     }
     if config.interventional_weight > 0:
         by_group = half * (sums.by_group if config.interventional_gradient else sums.by_group.detach())
-        terms["interventional"] = config.interventional_weight * penalty_of_sums(
-            attention,
-            by_group,
-            groups,
-            config.interventional_loss,
-            config.interventional_ratio,
-            config.interventional_min_cells,
-        )
+        terms["interventional"] = config.interventional_weight * _penalty(config, attention, by_group, groups, workers)
     return terms
+
+
+def _penalty(
+    config: CaTranConfig,
+    attention: Float[Tensor, "genes genes"],
+    own: Float[Tensor, "rows genes"],
+    groups: Groups,
+    workers: Workers,
+) -> Float[Tensor, ""]:
+    """This worker's share of the interventional loss.
+
+    Errors enter by their sums over the cells of all workers, the attention is the same everywhere.
+    """
+    total = with_own_gradient(workers.total(own)[0], own, workers) if len(groups.column) else own
+    loss, ratio, min_cells = (
+        config.interventional_loss, config.interventional_ratio, config.interventional_min_cells
+    )  # fmt: skip
+    return penalty_of_sums(attention, total, groups, loss, ratio, min_cells) / workers.count

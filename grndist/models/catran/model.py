@@ -11,13 +11,13 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from grndist.data.stream.batch import Batch
+from grndist.models.affine import Moments
 from grndist.models.catran import fast, plain
 from grndist.models.catran.config import CaTranConfig
 from grndist.models.catran.corruption import corrupt
-from grndist.models.layers import fill, init_normal, linears
+from grndist.models.layers import fill, init_normal, linears, refuse_several
 from grndist.seeds import stream
-
-FORMS = {"fast": fast, "plain": plain}
+from grndist.workers import ALONE, Workers
 
 
 class CaTran(nn.Module):
@@ -45,12 +45,24 @@ class CaTran(nn.Module):
         fill(self.embedding, rng.normal(0.0, config.embedding_std, self.embedding.shape))
         init_normal(linears(self), config.linear_std, rng)
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The loss terms of one batch; their sum is what training minimises."""
-        hidden, corrupted = corrupt(batch, self.config.hidden, self.config.corruption)
-        attention = self.attention(batch.genes)
-        predicted = self.predict(corrupted, batch.genes, attention)
-        return FORMS[self.config.form].losses(self.config, predicted, batch, hidden, attention)
+    def forward(self, batch: Batch, workers: Workers = ALONE) -> dict[str, Tensor]:
+        """The loss terms of one batch, this worker's share of them; their sum is what training minimises.
+
+        Raises:
+            ModelError: the plain form is to share its cells.
+        """
+        config, genes = self.config, batch.genes
+        hidden, corrupted = corrupt(batch, config.hidden, config.corruption)
+        attention, embedding = self.attention(genes), self.embedding[genes]
+        if config.form == "plain":
+            refuse_several(workers)
+            predicted = plain.predict(self, corrupted, embedding, attention)
+            return plain.losses(config, predicted, batch, hidden, attention)
+        with torch.autocast(corrupted.device.type, enabled=False):  # sums must be exact
+            cells = fast.Cells.of(corrupted, batch.perturbed, len(self.embedding), workers)
+            seen = Moments.around(cells.mean, cells.number, corrupted, workers)
+        predicted = fast.predict(self, *seen, embedding, attention)
+        return fast.losses(config, predicted, batch, hidden, attention, cells, workers)
 
     def attention(self, genes: Int64[Tensor, " genes"]) -> Float[Tensor, "genes genes"]:
         """Weight of every regulator (column) for every target (row) of the gene subset, in full precision."""
@@ -73,7 +85,11 @@ class CaTran(nn.Module):
         attention: Float[Tensor, "genes genes"],
     ) -> Float[Tensor, "cells genes"]:
         """Restored expression of the gene subset."""
-        return FORMS[self.config.form].predict(self, x, self.embedding[genes], attention)
+        if self.config.form == "plain":
+            return plain.predict(self, x, self.embedding[genes], attention)
+        with torch.autocast(x.device.type, enabled=False):
+            seen = Moments.of(x)
+        return fast.predict(self, *seen, self.embedding[genes], attention)
 
     @torch.no_grad()
     def adjacency(self, rows: Int64[Tensor, " regulators"]) -> Float[Tensor, "regulators targets"]:
@@ -117,3 +133,7 @@ class CaTran(nn.Module):
     def parameter_groups(self) -> dict[str, list[nn.Parameter]]:
         """All parameters are trained alike, weight decay on biases and BatchNorm included."""
         return {"networks": list(self.parameters())}
+
+    def touched_rows(self, genes: Int64[Tensor, " genes"]) -> list[tuple[nn.Parameter, Int64[Tensor, " rows"]]]:
+        """The embeddings of a step's genes."""
+        return [(self.embedding, genes)]

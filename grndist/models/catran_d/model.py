@@ -24,6 +24,7 @@ from grndist.data.stream.batch import Batch, MomentsBatch
 from grndist.models.catran_d.config import CaTranDConfig
 from grndist.models.catran_d.scores import Scores, scores
 from grndist.models.catran_d.weights import Attention, Bilinear, Full
+from grndist.workers import ALONE, Workers
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,10 @@ class CaTranD(nn.Module):
         """Genes of the panel, then perturbed genes that were not measured."""
         return self.sizes.inputs
 
-    def forward(self, batch: Batch | MomentsBatch) -> dict[str, Tensor]:
-        """The loss terms, from cells or from the moments of all of them."""
+    def forward(self, batch: Batch | MomentsBatch, workers: Workers = ALONE) -> dict[str, Tensor]:
+        """The loss terms, this worker's share of them, from cells or from the moments of all of them."""
         if isinstance(batch, MomentsBatch):
-            return self._of_moments(batch)
+            return {name: term / workers.count for name, term in self._of_moments(batch).items()}
         config = self.config
         inputs = self._inputs_of(batch.genes)
         x, target, own = self.standardised(batch, inputs)
@@ -86,9 +87,10 @@ class CaTranD(nn.Module):
         error = x @ weights.T - target
         if config.own_perturbation == "masked":
             error = error.masked_fill(own, 0)
+        n_cells = int(workers.total(torch.tensor(batch.n_cells))[0])
         return {
-            "prediction": error.square().mean(),
-            "ridge": config.ridge * weights.square().sum() / len(weights),
+            "prediction": error.square().sum() / (n_cells * error.shape[1]),
+            "ridge": config.ridge * weights.square().sum() / len(weights) / workers.count,
         }
 
     def standardised(
@@ -161,6 +163,13 @@ class CaTranD(nn.Module):
     def embeddings(self) -> dict[str, Float[Tensor, "genes d"]]:
         """Vectors of the panel's genes as regulators and as targets; none in the full form."""
         return self.weights.embeddings()
+
+    def touched_rows(self, genes: Int64[Tensor, " genes"]) -> list[tuple[nn.Parameter, Int64[Tensor, " rows"]]]:
+        """What the weights have of every target, at a step's genes, and of every input, at its inputs."""
+        inputs = self._inputs_of(genes)
+        return [(parameter, genes) for parameter in self.weights.of_targets()] + [
+            (parameter, inputs) for parameter in self.weights.of_inputs()
+        ]
 
 
 def _weights(config: CaTranDConfig, sizes: Sizes, seed: int) -> Full | Bilinear | Attention:

@@ -42,6 +42,12 @@ class Full(nn.Module):
         """None: W is not made of embeddings."""
         return {}
 
+    def of_targets(self) -> list[nn.Parameter]:
+        """None: nothing is trained."""
+        return []
+
+    of_inputs = of_targets
+
 
 class Bilinear(nn.Module):
     """W = Q K^T / sqrt(d), of rank d."""
@@ -77,6 +83,14 @@ class Bilinear(nn.Module):
     def embeddings(self) -> dict[str, Float[Tensor, "genes d"]]:
         """What a gene is as regulator and as target."""
         return {"regulator": self.key[: len(self.query)].detach(), "target": self.query.detach()}
+
+    def of_targets(self) -> list[nn.Parameter]:
+        """Parameters with a row a target."""
+        return [self.query]
+
+    def of_inputs(self) -> list[nn.Parameter]:
+        """Parameters with a row an input."""
+        return [self.key]
 
 
 class Attention(nn.Module):
@@ -140,3 +154,11 @@ class Attention(nn.Module):
     def embeddings(self) -> dict[str, Float[Tensor, "genes d"]]:
         """What a gene is as regulator and as target: the vectors that make the sign, all heads in a row."""
         return {"regulator": self.role[: len(self.query)].detach().flatten(1), "target": self.value.detach().flatten(1)}
+
+    def of_targets(self) -> list[nn.Parameter]:
+        """Parameters with a row a target."""
+        return [self.query, self.value, self.log_gain]
+
+    def of_inputs(self) -> list[nn.Parameter]:
+        """Parameters with a row an input."""
+        return [self.key, self.role, self.bias]

@@ -20,7 +20,7 @@ class Tables:
 
     def outputs(self, network: nn.Sequential, x: Float[Tensor, "..."]) -> Float[Tensor, "outputs ..."]:
         """The network's outputs for every entry of `x`, by a table where that is good and pays."""
-        table = self._table(network, x) if self.tolerance > 0 else None
+        table = self._table(network, x) if self.tolerance > 0 and x.numel() else None
         return evaluate(network, x).movedim(-1, 0) if table is None else table.at(x)
 
     def _table(self, network: nn.Sequential, x: Tensor) -> Table | None:

@@ -22,11 +22,12 @@ from grndist.models.grn_vae.augmentation import Seen, augmented, standardised
 from grndist.models.grn_vae.config import GRNVAEConfig
 from grndist.models.grn_vae.plain import Restored
 from grndist.models.grn_vae.solve import Factor, Stale, lu
-from grndist.models.layers import fill, init_xavier, linears, scalar_network
-from grndist.objectives import gaussian_kl, masked_mean, sampled_kl
+from grndist.models.layers import fill, init_xavier, linears, refuse_several, scalar_network
+from grndist.objectives import gaussian_kl, sampled_kl
 from grndist.optim import BlockParameter
 from grndist.parallel import pieces
 from grndist.seeds import stream
+from grndist.workers import ALONE, Workers
 
 ROWS = 64  # of A that are drawn at a time, in float64
 
@@ -77,23 +78,32 @@ class GRNVAE(nn.Module):
         fill(self.mean, mean)
         fill(self.std, np.where(std > 0, std, np.inf))
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """The loss terms of one batch; their sum is what training minimises."""
+    def forward(self, batch: Batch, workers: Workers = ALONE) -> dict[str, Tensor]:
+        """The loss terms of one batch, this worker's share of them; their sum is what training minimises.
+
+        Raises:
+            ModelError: the plain form is to share its cells.
+        """
         config = self.config
+        if config.form == "plain":
+            refuse_several(workers)
         seen = self._seen(batch)
         found = self._restored(seen, batch)
         scored = batch.is_nonzero if config.loss_entries == "nonzero" else torch.ones_like(batch.is_nonzero)
+        counts = torch.stack([scored.sum(), scored.new_tensor(scored.numel(), dtype=torch.int64)])
+        n_scored, n_entries = (int(count) for count in workers.total(counts)[0].tolist())
         terms = {
-            "reconstruction": masked_mean((seen.target - found.x).square(), scored),
-            "kl": config.beta * self._divergence(found),
+            "reconstruction": ((seen.target - found.x).square() * scored).sum() / max(n_scored, 1),
+            "kl": config.beta * (self._divergence(found).sum() / n_entries),
         }
         if batch.epoch >= config.sparse_delay:
-            terms["sparse"] = config.alpha * found.size * self._share_of(len(batch.genes))
+            terms["sparse"] = config.alpha * found.size * self._share_of(len(batch.genes)) / workers.count
         if config.classifier_weight > 0 and seen.dropped is not None:
             guess = plain.network_of_one_number(self.classifier, found.z)[0]
-            terms["classifier"] = config.classifier_weight * nn.functional.binary_cross_entropy_with_logits(
-                guess, seen.dropped.to(guess), pos_weight=self.zero_odds
+            surprise = nn.functional.binary_cross_entropy_with_logits(
+                guess, seen.dropped.to(guess), pos_weight=self.zero_odds, reduction="sum"
             )
+            terms["classifier"] = config.classifier_weight * (surprise / n_entries)
         return terms
 
     def _seen(self, batch: Batch) -> Seen:
@@ -111,13 +121,13 @@ class GRNVAE(nn.Module):
                 return plain.restored(*given)
             return fast.restored(*given, self._factor(a if at is None else a[:, at]), self._tables)
 
-    def _divergence(self, found: Restored) -> Float[Tensor, ""]:
-        """Of the posterior of z from its prior, mean over entries."""
+    def _divergence(self, found: Restored) -> Float[Tensor, "cells genes"]:
+        """Of the posterior of z from its prior."""
         zero = found.mean.new_zeros(1, 1)
         mean, log_var = (zero, zero) if found.prior is None else found.prior[:, None]
         if self.config.kl == "closed":
-            return gaussian_kl(found.mean, found.log_var, mean, log_var).mean()
-        return sampled_kl(found.z, found.mean, found.log_var, mean, log_var).mean()
+            return gaussian_kl(found.mean, found.log_var, mean, log_var)
+        return sampled_kl(found.z, found.mean, found.log_var, mean, log_var)
 
     def prior(self, genes: Int64[Tensor, " genes"]) -> Float[Tensor, "2 genes"] | None:
         """DeepSEM's mean and log-variance of z, before regulation is taken out; None: z is of N(0, I)."""
@@ -194,6 +204,13 @@ class GRNVAE(nn.Module):
         """The networks and the adjacency, which have learning rates and epochs of their own."""
         networks = [p for name, p in self.named_parameters() if name != "weight" and p.requires_grad]
         return {"networks": networks, "adjacency": [self.weight]}
+
+    def touched_rows(self, genes: Int64[Tensor, " genes"]) -> list[tuple[nn.Parameter, Int64[Tensor, " rows"]]]:
+        """What DeepSEM's prior has of every gene, at a step's genes."""
+        if self.config.prior == "standard":
+            return []
+        last = [linears(network)[-1] for network in self.prior_networks]
+        return [(parameter, genes) for layer in last for parameter in layer.parameters()]
 
     def _start_adjacency(self, rng: np.random.Generator) -> None:
         """1/(G-1) and a little noise, which breaks the symmetry."""
