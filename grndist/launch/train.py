@@ -12,7 +12,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,10 +24,12 @@ import torch
 from ray.train import FailureConfig, LoggingConfig, ScalingConfig, get_context
 from ray.train import RunConfig as TrainConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from grndist.errors import UserError
-from grndist.launch.board import Board, Forwarded, Messages, Teller
+from grndist.launch.board import Board
 from grndist.launch.cluster import connected, described_room, room
+from grndist.launch.messages import Forwarded, Message, Teller, taken
 from grndist.launch.moments import pass_on_ray
 from grndist.launch.network import interface_of
 from grndist.runs import augmentation
@@ -35,6 +37,7 @@ from grndist.runs.config import RunConfig, WorkersConfig
 from grndist.runs.folder import tracking
 from grndist.runs.learning import steps_of
 from grndist.runs.refusals import refuse_unfit
+from grndist.runs.steps import News
 from grndist.runs.stopping import collected
 from grndist.runs.train import (
     Begun,
@@ -121,7 +124,7 @@ def _train(run: Begun, workers: WorkersConfig, tracker: Tracker) -> tuple[Outcom
     """
     started = time.monotonic()
     with collected() as signals, connected(workers), tempfile.TemporaryDirectory(prefix="grndist-ray-") as aside:
-        board = ray.remote(num_cpus=0)(Board).remote()
+        board = _board()
         fit = _Fit(_trainer(Order(run.config, run.place.token), workers, board, Path(aside)))
         step, steps = _follow(run, fit, board, tracker, signals)
         if mistake := ray.get(board.mistake.remote()):
@@ -131,6 +134,12 @@ def _train(run: Begun, workers: WorkersConfig, tracker: Tracker) -> tuple[Outcom
         there = joined(run.place.run, "checkpoints")
         raise interrupted(step, steps, f"the checkpoint of that step in {there}", signals[0])
     return outcome, time.monotonic() - started
+
+
+def _board() -> Any:
+    """A board on the node of this process: it must not be lost with another."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(num_cpus=0, scheduling_strategy=here)(Board).remote()
 
 
 def _trainer(order: Order, workers: WorkersConfig, board: Any, aside: Path) -> TorchTrainer:
@@ -229,10 +238,9 @@ def _follow(run: Begun, fit: _Fit, board: Any, tracker: Tracker, signals: list[i
         over = False
         while not over:
             over = fit.is_over(SECONDS_BETWEEN_LOOKS)
-            messages: Messages = ray.get(board.take.remote())
-            if messages:
+            for message in taken(board):
                 heard = time.monotonic()
-                step = _pass_on(messages, tracker, show) or step
+                step = _pass_on(message, tracker, show) or step
             if signals and asked is None:
                 asked = time.monotonic()
                 board.stop.remote()
@@ -243,15 +251,16 @@ def _follow(run: Begun, fit: _Fit, board: Any, tracker: Tracker, signals: list[i
     return step, steps
 
 
-def _pass_on(messages: Messages, tracker: Tracker, show: Any) -> int:
-    for saying in messages.sayings:
+def _pass_on(message: Message, tracker: Tracker, show: Callable[[News], None]) -> int:
+    """Bring a message to people and to tracking; its step, or 0."""
+    for saying in message.sayings:
         logger.info("%s", saying)
-    for step, numbers in messages.numbers:
+    for step, numbers in message.numbers:
         tracker.log_metrics(step, numbers)
-    if messages.news is None:
+    if message.news is None:
         return 0
-    show(messages.news)
-    return messages.news.step
+    show(message.news)
+    return message.news.step
 
 
 def _patience(workers: WorkersConfig) -> float:

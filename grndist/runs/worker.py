@@ -76,7 +76,7 @@ def _as_the_first(order: Order, view: View, learns: Learning, group: Group, line
     config = order.config
     with _place(order) as place:
         _start_alike(place.folder / "checkpoints", learns, group)
-        line.say("\n".join(learns.lines))
+        line.say(f"{_several(group.count)} from step {learns.state.step}: {'; '.join(learns.lines)}")
         with (
             metrics_file(place.folder, learns.state.step) as write,
             keeping(place, config, view, learns) as keeper,
@@ -120,8 +120,11 @@ def _fresh(learns: Learning) -> checkpoint.Description:
 
 
 def _counted(show: Callable[[News], None], count: int) -> Callable[[News], None]:
-    who = f", {count} worker{'s' if count > 1 else ''}"
-    return lambda news: show(News(news.step, news.loss, news.cells_per_second, who))
+    return lambda news: show(News(news.step, news.loss, news.cells_per_second, f", {_several(count)}"))
+
+
+def _several(count: int) -> str:
+    return f"{count} worker{'s' if count > 1 else ''}"
 
 
 def _threads(config: RunConfig) -> int:

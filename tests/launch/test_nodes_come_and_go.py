@@ -1,0 +1,88 @@
+"""Machines that are lost and added, and the process that started the run killed: it ends as an undisturbed one does."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from grndist.runs import train_run
+from tests.launch.runs_on_ray import apart, config_of, run_file, same_bits, step_of, until
+
+ray = pytest.importorskip("ray", reason="Ray is not installed")
+pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]  # Ray's own, of its start and its end
+
+LONG = ["training.steps=3000", "training.checkpoint_every=250"]
+SLOW = ["model.embedding=700", "training.steps=500", "training.cells_per_step=300", "training.learning_rate=1e-6"]
+ELASTIC = ["workers.min=1", "workers.max=3", "workers.resize_every=5", "workers.start_timeout=30"]
+FIXED = ["workers=3", "workers.start_timeout=10", "workers.controller_failure_limit=1"]
+NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Three machines of one CPU each, played by this one."""
+    from ray.cluster_utils import Cluster
+
+    found = Cluster(initialize_head=True, head_node_args=NODE)
+    try:
+        found.nodes_of_the_test = [found.add_node(**NODE) for _ in range(2)]
+        yield found
+    finally:
+        found.shutdown()
+
+
+def started(file: Path, cluster: Any, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "grndist.cli", "train", str(file), "--address", cluster.address, *arguments]
+    with (file.parent / "said.txt").open("w") as said:
+        return subprocess.Popen(command, stderr=said, stdout=said, text=True)
+
+
+def said(file: Path) -> str:
+    return (file.parent / "said.txt").read_text()
+
+
+def sizes(file: Path) -> list[int]:
+    """Numbers of workers that have begun, as the run has said them."""
+    return [int(number) for number in re.findall(r"^(\d) workers? from step", said(file), re.MULTILINE)]
+
+
+def test_whoever_started_the_run_is_killed(tmp_path: Path, pristine_store: Path, cluster: Any):
+    file, runs = run_file(tmp_path, pristine_store), tmp_path / "runs"
+    assert started(file, cluster, *LONG, "name=undisturbed").wait() == 0, said(file)
+    driver = started(file, cluster, *LONG, "name=killed")
+    until(lambda: step_of(runs / "killed") >= 250)
+    driver.kill()
+    driver.wait()
+    assert started(file, cluster, *LONG, "name=killed").wait() == 2
+    assert "exists already; go on with --resume" in said(file)
+    assert started(file, cluster, *LONG, "name=killed", "--resume").wait() == 0, said(file)
+    assert int(re.findall(r"^2 workers from step (\d+)", said(file), re.MULTILINE)[0]) >= 250
+    last = "checkpoints/step-00003000"
+    assert same_bits(runs / "killed" / last, runs / "undisturbed" / last)
+
+
+def test_machines_come_and_go(tmp_path: Path, pristine_store: Path, cluster: Any):
+    """Of three machines one is lost and one added; at last one is lost that a run of three workers needs."""
+    alone = train_run(config_of(tmp_path, pristine_store, *SLOW, "name=alone", "workers=null"))
+    file, run = run_file(tmp_path, pristine_store), tmp_path / "runs" / "elastic"
+    driver = started(file, cluster, *SLOW, *ELASTIC, "name=elastic")
+    until(lambda: step_of(run) > 0)
+    cluster.remove_node(cluster.nodes_of_the_test.pop(), allow_graceful=False)
+    until(lambda: sizes(file)[-1:] == [2])
+    at = step_of(run)
+    until(lambda: step_of(run) > at)
+    cluster.nodes_of_the_test.append(cluster.add_node(**NODE))
+    assert driver.wait() == 0, said(file)
+    assert sizes(file) == [3, 2, 3]
+    assert apart(alone.checkpoint, run / "checkpoints" / "step-00000500") < 1e-4
+
+    cluster.remove_node(cluster.nodes_of_the_test.pop(), allow_graceful=False)
+    driver = started(file, cluster, *FIXED, "name=fixed")
+    assert driver.wait() == 2
+    assert re.search(r"needs 3 workers of 1 CPUs each; the cluster has room for 2.*--workers 1\.\.3", said(file))
+    assert os.path.getsize(file.parent / "said.txt") < 3000  # one message, no tracebacks
