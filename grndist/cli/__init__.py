@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from grndist import __version__
-from grndist.cli import data, networks
+from grndist.cli import cluster, cluster_jobs, data, networks
 from grndist.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
@@ -23,12 +23,19 @@ app.command()(networks.evaluate)
 app.command()(networks.embeddings)
 app.command()(networks.neighbours)
 app.command()(networks.latent)
+app.command()(cluster_jobs.doctor)
+app.command()(cluster_jobs.preflight)
+app.command()(cluster_jobs.submit)
 
 store_app = typer.Typer(no_args_is_help=True, help="Look at a store: info, verify, head.")
 store_app.command("info")(data.store_info)
 store_app.command("verify")(data.store_verify)
 store_app.command("head")(data.store_head)
 app.add_typer(store_app, name="store")
+
+cluster_app = typer.Typer(no_args_is_help=True, help="Files that start a Ray cluster: check.")
+cluster_app.command("check", no_args_is_help=True)(cluster.check)
+app.add_typer(cluster_app, name="cluster")
 
 
 def _print_version(asked: bool) -> bool:

@@ -1,12 +1,11 @@
-"""This process's connection to a Ray cluster, and what the cluster has room for."""
+"""The Ray cluster of a run's workers, and what it has room for."""
 
-import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import ExitStack, contextmanager
 
 from grndist.errors import UserError
+from grndist.launch.connection import NoClusterError, connected, is_installed
 from grndist.runs.config import WorkersConfig
 
 SETTINGS = {
@@ -15,58 +14,34 @@ SETTINGS = {
     "RAY_TRAIN_METRICS_ENABLED": "0",
 }
 
-logger = logging.getLogger(__name__)
-
 
 @contextmanager
-def connected(workers: WorkersConfig) -> Iterator[None]:
-    """Be connected to the Ray cluster of these workers while the block runs; one that is started here ends with it.
+def cluster_of(workers: WorkersConfig) -> Iterator[None]:
+    """Be connected to the cluster of these workers while the block runs; one that is started here ends with it.
 
     Raises:
         UserError: Ray is not installed, or there is no cluster at the address; or one on this machine is too small.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise UserError(
-            f"workers need Ray, which cannot be imported ({error}); pip install 'grndist[cluster]'"
-        ) from None
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(workers.start_timeout)
-    if ray.is_initialized():  # by whoever called this: a test, a notebook
-        yield
-        return
-    is_own = _init(ray, workers.address)
-    try:
+    with ExitStack() as stack:
+        is_own = workers.address == "local" and is_installed() and not _is_connected()
+        try:
+            stack.enter_context(connected(workers.address))
+        except NoClusterError:
+            is_own = True
+            stack.enter_context(connected("local"))
         if is_own:
             _refuse_little_room(workers)
         yield
-    finally:
-        ray.shutdown()
 
 
-def _init(ray: Any, address: str) -> bool:
-    """Connect to a cluster; whether it is one that was started for this."""
-    how: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address != "local":
-        try:
-            ray.init(address=address or "auto", **how)
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            if address or os.environ.get("RAY_ADDRESS"):
-                raise _nobody_answers(address or os.environ["RAY_ADDRESS"], error) from error
-        else:
-            return False
-    ray.init(address="local", **how)
-    return True
+def _is_connected() -> bool:
+    """Whether whoever called this, a test or a notebook, is a driver already."""
+    import ray
 
-
-def _nobody_answers(address: str, error: Exception) -> UserError:
-    why = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return UserError(
-        f"{address}: no Ray cluster answers there ({why}); start one with `ray start --head`, see that RAY_AUTH_MODE "
-        "and the token are those of the cluster (`grndist doctor`), or give --address local for workers on this machine"
-    )
+    return bool(ray.is_initialized())
 
 
 @contextmanager

@@ -26,9 +26,10 @@ from ray.train import RunConfig as TrainConfig
 from ray.train.torch import TorchConfig, TorchTrainer, get_device
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from grndist import models
 from grndist.errors import UserError
 from grndist.launch.board import Board
-from grndist.launch.cluster import connected, described_room, room
+from grndist.launch.cluster import cluster_of, described_room, room
 from grndist.launch.messages import Forwarded, Message, Teller, taken
 from grndist.launch.moments import pass_on_ray
 from grndist.launch.network import interface_of
@@ -79,8 +80,10 @@ def train_on_ray(config: RunConfig, resume: bool = False, overwrite: bool = Fals
     with begun(config, resume, overwrite, is_here=False) as run:
         if run.config.training.source == "moments":
             refuse_unfit(run.config, run.view)
-            with connected(config.workers):
+            with cluster_of(config.workers):
                 return train_begun(run, overwrite, pass_on_ray(config.workers))
+        if not models.can_share(run.config.model):
+            raise UserError("model.form=plain is trained by one process; set model.form=fast, or leave out the workers")
         with _checkpoints(run) as folder, tracking(run.place.folder, run.config, run.view) as tracker:
             run.place.deliver()
             trained = None if is_over(run) else _train(run, config.workers, tracker)
@@ -123,7 +126,7 @@ def _train(run: Begun, workers: WorkersConfig, tracker: Tracker) -> tuple[Outcom
         Interrupted: a signal has come.
     """
     started = time.monotonic()
-    with collected() as signals, connected(workers), tempfile.TemporaryDirectory(prefix="grndist-ray-") as aside:
+    with collected() as signals, cluster_of(workers), tempfile.TemporaryDirectory(prefix="grndist-ray-") as aside:
         board = _board()
         fit = _Fit(_trainer(Order(run.config, run.place.token), workers, board, Path(aside)))
         step, steps = _follow(run, fit, board, tracker, signals)

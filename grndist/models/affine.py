@@ -7,9 +7,10 @@ needs no gradient.
 """
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int32
 from torch import Tensor, nn
 
 from grndist.workers import ALONE, Workers
@@ -44,11 +45,18 @@ def _total(symmetric: Float[Tensor, "genes genes"], workers: Workers) -> Float[T
     """Sum over the workers; only one triangle travels."""
     if workers.count == 1:
         return symmetric
-    row, column = torch.triu_indices(*symmetric.shape, device=symmetric.device)
-    (upper,) = workers.total(symmetric[row, column])
-    total = torch.empty_like(symmetric)
-    total[row, column] = total[column, row] = upper
-    return total
+    upper, place = _triangle(len(symmetric), symmetric.device)
+    (total,) = workers.total(symmetric.flatten().index_select(0, upper))
+    return total.index_select(0, place).view_as(symmetric)
+
+
+@lru_cache(maxsize=1)  # the same for every step
+def _triangle(n: int, device: torch.device) -> tuple[Int32[Tensor, " upper"], Int32[Tensor, " all"]]:
+    """Where the upper triangle of a symmetric n x n matrix lies in it, flat; and where each entry lies in that."""
+    row, column = torch.triu_indices(n, n, dtype=torch.int32, device=device)
+    place = torch.empty(n, n, dtype=torch.int32, device=device)
+    place[row, column] = place[column, row] = torch.arange(len(row), dtype=torch.int32, device=device)
+    return row * n + column, place.flatten()
 
 
 @dataclass(frozen=True)

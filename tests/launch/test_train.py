@@ -35,7 +35,7 @@ def later() -> Iterator[Callable[[Callable[[], None]], None]]:
         def guarded() -> None:
             try:
                 work()
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001 - the test fails with it
                 failures.append(error)
 
         threads.append(Thread(target=guarded, daemon=True))
