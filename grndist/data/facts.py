@@ -13,7 +13,6 @@ from grndist.data.normalise import ExpressionConfig, Moments, moments
 from grndist.data.perturbations import Perturbations
 from grndist.data.view import View
 
-
 Pass = Callable[[View, ExpressionConfig, Perturbations, bool], Sums]  # the last: with products
 
 

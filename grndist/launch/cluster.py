@@ -67,6 +67,13 @@ def room(workers: WorkersConfig) -> int:
     return sum(int(min(node.get(what, 0) // much for what, much in needed.items() if much > 0)) for node in nodes)
 
 
+def alive() -> int:
+    """How many nodes the cluster has."""
+    import ray
+
+    return sum(bool(node["Alive"]) for node in ray.nodes())
+
+
 def described_room(workers: WorkersConfig) -> str:
     """What the workers need and what there is, in words."""
     gpus = f" and {workers.gpus_per_worker:g} GPUs" if workers.gpus_per_worker else ""

@@ -29,7 +29,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from grndist import models
 from grndist.errors import UserError
 from grndist.launch.board import Board
-from grndist.launch.cluster import cluster_of, described_room, room
+from grndist.launch.cluster import alive, cluster_of, described_room, room
 from grndist.launch.messages import Forwarded, Message, Teller, taken
 from grndist.launch.moments import pass_on_ray
 from grndist.launch.network import interface_of
@@ -238,9 +238,12 @@ def _follow(run: Begun, fit: _Fit, board: Any, tracker: Tracker, signals: list[i
     workers = run.config.workers
     assert workers is not None
     with news_bar(first, steps) as show:
-        over = False
+        over, nodes = False, alive()
         while not over:
             over = fit.is_over(SECONDS_BETWEEN_LOOKS)
+            if alive() != nodes:
+                logger.info("the cluster has %d nodes now (%d before)", alive(), nodes)
+                nodes = alive()
             for message in taken(board):
                 heard = time.monotonic()
                 step = _pass_on(message, tracker, show) or step

@@ -24,6 +24,7 @@ from grndist.runs.workplace import Workplace
 from grndist.storage import is_remote, joined
 from grndist.training import checkpoint
 from grndist.training.distributed import Group
+from grndist.workers import ALONE
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,16 @@ def _as_the_first(order: Order, view: View, learns: Learning, group: Group, line
             keeping(place, config, view, learns) as keeper,
         ):
             show = _counted(line.show, group.count)
-            stepping = Stepping(config, learns, group, keeper.save, (write, line.log), show, line.wants_stop, started)
+            stepping = Stepping(
+                config,
+                learns,
+                group if group.count > 1 else ALONE,
+                keeper.save,
+                (write, line.log),
+                show,
+                line.wants_stop,
+                started,
+            )
             stepping.go()
     return Outcome(stepping.rate, stepping.losses, stepping.stopped)
 

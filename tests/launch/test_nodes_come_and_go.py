@@ -16,9 +16,9 @@ ray = pytest.importorskip("ray", reason="Ray is not installed")
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]  # Ray's own, of its start and its end
 
 LONG = ["training.steps=3000", "training.checkpoint_every=250"]
-SLOW = ["model.embedding=700", "training.steps=500", "training.cells_per_step=300", "training.learning_rate=1e-6"]
+SLOW = ["model.embedding=1000", "training.steps=600", "training.cells_per_step=300", "training.learning_rate=1e-6"]
 ELASTIC = ["workers.min=1", "workers.max=3", "workers.resize_every=5", "workers.start_timeout=30"]
-FIXED = ["workers=3", "workers.start_timeout=10", "workers.controller_failure_limit=1"]
+FIXED = ["training.steps=100000", "workers=3", "workers.start_timeout=10", "workers.controller_failure_limit=1"]
 NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
 
 
@@ -61,6 +61,29 @@ def sizes(file: Path) -> list[int]:
     return [int(number) for number in re.findall(r"^(\d) workers? from step", said(file), re.MULTILINE)]
 
 
+def test_machines_come_and_go(tmp_path: Path, pristine_store: Path, cluster: Any, started: Callable[..., Any]):
+    """Of three machines one is lost and one added; and a run that needs the one that is lost says so."""
+    alone = train_run(config_of(tmp_path, pristine_store, *SLOW, "name=alone", "workers=null"))
+    file, run = run_file(tmp_path, pristine_store), tmp_path / "runs" / "elastic"
+    driver = started(file, *SLOW, *ELASTIC, "name=elastic")
+    until(lambda: step_of(run) > 0)
+    cluster.remove_node(cluster.nodes_of_the_test.pop(), allow_graceful=False)
+    until(lambda: sizes(file)[-1:] == [2])
+    at = step_of(run)
+    until(lambda: step_of(run) > at)
+    cluster.nodes_of_the_test.append(cluster.add_node(**NODE))
+    assert driver.wait() == 0, said(file)
+    assert sizes(file) == [3, 2, 3]
+    assert apart(alone.checkpoint, run / "checkpoints" / "step-00000600") < 1e-4
+
+    driver = started(file, *FIXED, "name=fixed")
+    until(lambda: step_of(tmp_path / "runs" / "fixed") > 0)
+    cluster.remove_node(cluster.nodes_of_the_test.pop(), allow_graceful=False)
+    assert driver.wait() == 2
+    assert re.search(r"needs 3 workers of 1 CPUs each; the cluster has room for 2.*--workers 1\.\.3", said(file))
+    assert "Traceback" not in said(file)
+
+
 def test_whoever_started_the_run_is_killed(tmp_path: Path, pristine_store: Path, started: Callable[..., Any]):
     file, runs = run_file(tmp_path, pristine_store), tmp_path / "runs"
     assert started(file, *LONG, "name=undisturbed").wait() == 0, said(file)
@@ -74,25 +97,3 @@ def test_whoever_started_the_run_is_killed(tmp_path: Path, pristine_store: Path,
     assert int(re.findall(r"^2 workers from step (\d+)", said(file), re.MULTILINE)[0]) >= 250
     last = "checkpoints/step-00003000"
     assert same_bits(runs / "killed" / last, runs / "undisturbed" / last)
-
-
-def test_machines_come_and_go(tmp_path: Path, pristine_store: Path, cluster: Any, started: Callable[..., Any]):
-    """Of three machines one is lost and one added; at last one is lost that a run of three workers needs."""
-    alone = train_run(config_of(tmp_path, pristine_store, *SLOW, "name=alone", "workers=null"))
-    file, run = run_file(tmp_path, pristine_store), tmp_path / "runs" / "elastic"
-    driver = started(file, *SLOW, *ELASTIC, "name=elastic")
-    until(lambda: step_of(run) > 0)
-    cluster.remove_node(cluster.nodes_of_the_test.pop(), allow_graceful=False)
-    until(lambda: sizes(file)[-1:] == [2])
-    at = step_of(run)
-    until(lambda: step_of(run) > at)
-    cluster.nodes_of_the_test.append(cluster.add_node(**NODE))
-    assert driver.wait() == 0, said(file)
-    assert sizes(file) == [3, 2, 3]
-    assert apart(alone.checkpoint, run / "checkpoints" / "step-00000500") < 1e-4
-
-    cluster.remove_node(cluster.nodes_of_the_test.pop(), allow_graceful=False)
-    driver = started(file, *FIXED, "name=fixed")
-    assert driver.wait() == 2
-    assert re.search(r"needs 3 workers of 1 CPUs each; the cluster has room for 2.*--workers 1\.\.3", said(file))
-    assert "Traceback" not in said(file)
