@@ -1,5 +1,6 @@
 """The settings of a run, and the run file they come from."""
 
+import re
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -221,7 +222,8 @@ def load_run(path: Path, overrides: list[str]) -> RunConfig:
     Raises:
         ConfigError: the file is missing or not valid; every problem on a line of its own.
     """
-    tree = merge(_spelled_out(read_tree(path)), parse_overrides(overrides))
+    changes = [change for override in overrides for change in _of_workers(override)]
+    tree = merge(_spelled_out(read_tree(path)), parse_overrides(changes))
     tree = merge(_preset(tree.get("preset"), path), tree)
     model = tree.get("model")
     kind = model.get("kind") if isinstance(model, dict) else None
@@ -239,6 +241,12 @@ def _spelled_out(tree: Tree) -> Tree:
     number = tree.get("workers")
     whole = isinstance(number, int) and not isinstance(number, bool)
     return tree | {"workers": {"min": number, "max": number}} if whole else tree
+
+
+def _of_workers(override: str) -> list[str]:
+    """`workers=4` as changes of two keys, beside which there may be others."""
+    number = re.fullmatch(r"workers=(\d+)", override)
+    return [f"workers.min={number[1]}", f"workers.max={number[1]}"] if number else [override]
 
 
 def _placed(config: RunConfig) -> RunConfig:
