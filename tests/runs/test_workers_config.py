@@ -63,7 +63,7 @@ def test_what_is_no_number_of_workers(tmp_path: Path, given: object, message: st
 
 
 def test_every_worker_has_a_stream(tmp_path: Path):
-    with pytest.raises(ConfigError, match=r"training.streams=2 are dealt to as many workers at most.*streams=4 or more"):
+    with pytest.raises(ConfigError, match=r"training.streams=2 are dealt to as many workers.*streams=4 or more"):
         workers(tmp_path, 4, "training.streams=2")
 
 
