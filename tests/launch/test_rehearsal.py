@@ -51,7 +51,6 @@ def rehearsal() -> Iterator[subprocess.Popen[str]]:
 
 def test_a_run_outlives_the_host_that_is_cut_off(rehearsal: subprocess.Popen[str]):
     said, _ = rehearsal.communicate(timeout=600)
-    print(said)
     assert rehearsal.returncode == 0, said
     verdicts = said.split("\n\n")[1].splitlines()
     assert [line.split()[0] for line in verdicts] == ["ok"] * VERDICTS, said
