@@ -7,9 +7,10 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+import yaml
 
 from grndist.errors import UserError
-from grndist.runs import Interrupted, train_run
+from grndist.runs import Interrupted, load_run, train_run
 from grndist.training import checkpoint
 from tests.launch.runs_on_ray import apart, config_of, same_bits, step_of, until, workers_below
 
@@ -112,7 +113,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_message(tmp_path: Path,
 def test_workers_that_do_not_fit_are_refused_in_time(tmp_path: Path, pristine_store: Path):
     from grndist.launch.train import train_on_ray
 
-    settings = ["workers=5", "workers.start_timeout=4", "workers.controller_failure_limit=1"]
+    settings = ["training.streams=8", "workers=5", "workers.start_timeout=4", "workers.controller_failure_limit=1"]
     with pytest.raises(UserError, match=r"needs 5 workers of 1 CPUs each; the cluster has room for 4.*--resume"):
         train_on_ray(config_of(tmp_path, pristine_store, *settings))
     with pytest.raises(UserError, match=r"needs 5 workers of 1 CPUs each; the cluster has room for 4.*--resume"):
@@ -122,7 +123,9 @@ def test_workers_that_do_not_fit_are_refused_in_time(tmp_path: Path, pristine_st
 def test_moments_are_summed_by_tasks(tmp_path: Path, pristine_store: Path):
     from grndist.launch.train import train_on_ray
 
-    directed = ["model={kind: catran_d}", "preset=catran_d", "training=null"]
-    alone = train_run(config_of(tmp_path, pristine_store, *directed, "name=alone", "workers=null"))
-    shared = train_on_ray(config_of(tmp_path, pristine_store, *directed, "name=shared"))
+    file = tmp_path / "d.yaml"
+    tree = {"preset": "catran_d", "store": str(pristine_store), "runs": str(tmp_path), "tracking": {"kind": "none"}}
+    file.write_text(yaml.safe_dump(tree))
+    alone = train_run(load_run(file, ["name=alone"]))
+    shared = train_on_ray(load_run(file, ["name=shared", "workers=2"]))
     assert apart(alone.checkpoint, shared.checkpoint) < 1e-6
