@@ -237,6 +237,7 @@ def test_cells_that_are_all_controls_give_partial_correlations(run_file: Path):
             ["model.form=full", "training.source=cells"],
             "is solved from moments of all cells, but training.source=cells",
         ),
+        (["model.form=full", "model.own_perturbation=masked"], "model.own_perturbation=masked needs the cells"),
         (["model.form=full", "training.moments_memory=1e-9"], "but they take 0.0 GiB and training.moments_memory"),
         (
             ["training.source=moments", "training.moments_memory=1e-9"],

@@ -26,6 +26,9 @@ def train(
     if config.workers is None:
         summary = train_run(config, resume, overwrite)
     else:
+        from grndist.launch.connection import refuse_unusable
+
+        refuse_unusable(config.workers.address)
         from grndist.launch.train import train_on_ray
 
         summary = train_on_ray(config, resume, overwrite)

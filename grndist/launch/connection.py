@@ -3,9 +3,11 @@
 import importlib.util
 import logging
 import os
+import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import current_thread, main_thread
 
 from grndist.errors import UserError
 
@@ -36,22 +38,41 @@ def connected(address: str = "") -> Iterator[None]:
     Raises:
         ClusterError: Ray is not installed, or there is no cluster that takes this driver.
     """
-    if not is_installed():
-        raise ClusterError("Ray is not installed; pip install 'grndist[cluster]'")
+    refuse_unusable(address)
     import ray
 
     if ray.is_initialized():
         yield
         return
-    _refuse_silent(address or os.environ.get("RAY_ADDRESS", ""))
     try:
-        ray.init(address or "auto", log_to_driver=False, logging_level=logging.ERROR)
+        with _own_signals():
+            ray.init(address or "auto", log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise _refusal(address, error) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def refuse_unusable(address: str = "") -> None:
+    """Raise if it is clear at once that `connected` could not be: without Ray, or where nobody listens.
+
+    Raises:
+        ClusterError: Ray is not installed, the address is none, or nobody answers there.
+    """
+    if not is_installed():
+        raise ClusterError("Ray is not installed; pip install 'grndist[cluster]'")
+    _refuse_silent(address or os.environ.get("RAY_ADDRESS", ""))
+
+
+@contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep what this process does at SIGTERM: Ray would have it exit at once."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if callable(before) and current_thread() is main_thread():
+        signal.signal(signal.SIGTERM, before)
 
 
 def last_line(error: BaseException) -> str:
@@ -66,9 +87,11 @@ def _refuse_silent(address: str) -> None:
             f"{address}: the address of a cluster's head was expected, HOST:6379; to reach it through its job server, "
             "use grndist submit"
         )
+    if address in ("", "auto", "local"):
+        return
     host, _, port = address.rpartition(":")
     if not host or not port.isdigit():
-        return  # "auto" or "local", or an address that Ray refuses at once
+        raise ClusterError(f"{address}: the address of a cluster's head was expected, HOST:6379, or local")
     try:
         socket.create_connection((host, int(port)), SECONDS_TO_ANSWER).close()
     except OSError as error:

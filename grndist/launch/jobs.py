@@ -19,6 +19,7 @@ SECONDS_TO_ANSWER = 10.0
 SECONDS_FOR_AGENT = 120.0  # a head that has just started has none for a while
 SECONDS_WITHOUT = 120.0  # that a followed job's server may be silent
 SECONDS_BETWEEN = 3.0
+SECONDS_TO_END = 120  # that a job which is stopped has for its last checkpoint; Ray's own 3 are too few for workers
 PORTS = {"http": 80, "https": 443}
 CHATTY = ("ray.dashboard.modules.dashboard_sdk", "ray.dashboard.modules.job.sdk", "ray._private.runtime_env.packaging")
 
@@ -85,7 +86,7 @@ class JobServer:
                 return
 
     def _submit(self, name: str, entrypoint: str, folder: Path) -> None:
-        environment = {"working_dir": str(folder)}
+        environment = {"working_dir": str(folder), "env_vars": {"RAY_JOB_STOP_WAIT_TIME_S": str(SECONDS_TO_END)}}
         with self._errors():
             self._client.submit_job(entrypoint=entrypoint, submission_id=name, runtime_env=environment)
 

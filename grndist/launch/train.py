@@ -39,7 +39,7 @@ from grndist.runs.folder import tracking
 from grndist.runs.learning import steps_of
 from grndist.runs.refusals import refuse_unfit
 from grndist.runs.steps import News
-from grndist.runs.stopping import collected
+from grndist.runs.stopping import Interrupted, collected
 from grndist.runs.train import (
     Begun,
     RunSummary,
@@ -58,7 +58,7 @@ from grndist.training import checkpoint
 from grndist.training.distributed import Group
 
 SECONDS_BETWEEN_LOOKS = 0.5
-SECONDS_TO_STOP = 60  # that workers have, when asked, to leave a checkpoint
+SECONDS_TO_STOP = 60  # that workers, when asked, may be silent before their last checkpoint
 
 logger = logging.getLogger(__name__)
 
@@ -77,13 +77,14 @@ def train_on_ray(config: RunConfig, resume: bool = False, overwrite: bool = Fals
         raise UserError(
             f"{joined(config.runs, config.name)}: several workers cannot replace a run at a URL; give another name=..."
         )
+    if not (models.can_share(config.model) or models.is_solved(config.model)):
+        raise UserError("model.form=plain is trained by one process; set model.form=fast, or leave out the workers")
     with begun(config, resume, overwrite, is_here=False) as run:
         if run.config.training.source == "moments":
             refuse_unfit(run.config, run.view)
             with cluster_of(config.workers):
                 return train_begun(run, overwrite, pass_on_ray(config.workers))
-        if not models.can_share(run.config.model):
-            raise UserError("model.form=plain is trained by one process; set model.form=fast, or leave out the workers")
+        _warn_of_idle(run.config, config.workers)
         with _checkpoints(run) as folder, tracking(run.place.folder, run.config, run.view) as tracker:
             run.place.deliver()
             trained = None if is_over(run) else _train(run, config.workers, tracker)
@@ -91,6 +92,16 @@ def train_on_ray(config: RunConfig, resume: bool = False, overwrite: bool = Fals
             tracker.log_model({name: final / name for name in checkpoint.NETWORK_FILES})
             summary = finished(run, final) if trained is None else _summary(run, final, *trained)
         return replace(summary, augmentation=augmentation.reason(run.place.folder), tracking=tracker.where())
+
+
+def _warn_of_idle(config: RunConfig, workers: WorkersConfig) -> None:
+    """Say that a run which goes on has fewer streams than workers now: they stay those that it was begun with."""
+    streams = config.training.streams or 1
+    if streams < workers.max:
+        logger.warning(
+            "training.streams=%d of this run are dealt to %d of the workers at most; the others have no cells, and "
+            "only wait", streams, streams,
+        )  # fmt: skip
 
 
 @contextmanager
@@ -235,6 +246,7 @@ def _follow(run: Begun, fit: _Fit, board: Any, tracker: Tracker, signals: list[i
     """
     first = 0 if run.start is None else checkpoint.describe(run.start).step
     steps, step, heard, asked = steps_of(run.config, run.view), first, time.monotonic(), None
+    have_begun = False
     workers = run.config.workers
     assert workers is not None
     with news_bar(first, steps) as show:
@@ -245,12 +257,17 @@ def _follow(run: Begun, fit: _Fit, board: Any, tracker: Tracker, signals: list[i
                 logger.info("the cluster has %d nodes now (%d before)", alive(), nodes)
                 nodes = alive()
             for message in taken(board):
-                heard = time.monotonic()
+                heard, have_begun = time.monotonic(), True
                 step = _pass_on(message, tracker, show) or step
             if signals and asked is None:
                 asked = time.monotonic()
                 board.stop.remote()
-            if asked is not None and time.monotonic() - asked > SECONDS_TO_STOP and not over:
+            if signals and not (over or have_begun):
+                raise Interrupted(
+                    f"stopped before step {step + 1}, while workers were still to be started: there is nothing to "
+                    "save; go on with the same command and --resume", signals[0],
+                )  # fmt: skip
+            if asked is not None and time.monotonic() - max(asked, heard) > SECONDS_TO_STOP and not over:
                 raise interrupted(step, steps, "the last checkpoint", signals[0])
             if time.monotonic() - heard > _patience(workers) and room(workers) < workers.min and not over:
                 raise _no_room(workers)

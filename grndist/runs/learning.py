@@ -63,6 +63,7 @@ def resolved(config: RunConfig, view: View) -> RunConfig:
     can, needed = models.can_use_moments(model), models.bytes_of_moments(model, view) / GIB
     fit = needed <= training.moments_memory
     if training.source == "auto" and not can:
+        refuse_source(config, "cells", needed)
         return _with_streams(config)
     source = (
         ("moments" if fit and training.epochs is None else "cells") if training.source == "auto" else training.source

@@ -129,7 +129,9 @@ def refuse_source(config: RunConfig, source: str, needed: float) -> None:
         _refuse_moments(config, needed)
     elif models.is_solved(config.model):
         training, why = config.training, f"training.epochs={config.training.epochs}"
-        if training.source == "cells":
+        if not models.can_use_moments(config.model):
+            why = "model.own_perturbation=masked needs the cells"
+        elif training.source == "cells":
             why = "training.source=cells"
         elif training.epochs is None:
             why = f"they take {needed:.1f} GiB and training.moments_memory is {training.moments_memory:g}"

@@ -77,8 +77,6 @@ def train_run(
         UserError: the store, the run directory or the settings do not allow it.
         Interrupted: Ctrl-C or SIGTERM; a checkpoint of that step is left, if it was not before the first one.
     """
-    if config.training.threads is not None:
-        torch.set_num_threads(config.training.threads)
     with begun(config, resume, overwrite, is_here=True) as run:
         return train_begun(run, overwrite, pass_over)
 
@@ -109,6 +107,8 @@ def begun(config: RunConfig, resume: bool, overwrite: bool, is_here: bool) -> It
         UserError: the store, the run directory or the settings do not allow it.
         Interrupted: a signal has come while pilots ran.
     """
+    if config.training.threads is not None:
+        torch.set_num_threads(config.training.threads)
     run = joined(config.runs, config.name)
     config = _with_streams_of(run, config) if resume else config
     view, held_out = cells_of(config)
@@ -147,10 +147,12 @@ def _settled(place: Workplace, config: RunConfig, view: View, overwrite: bool) -
     """The settings without an "auto", after pilots where those are to choose.
 
     Raises:
+        RunError: this machine, where they run, has no such device or too little memory.
         Interrupted: a signal has come before they were done.
     """
     if not models.pilot_epochs(config.model):
         return config
+    refuse_unfit(config, view)
     with stopped_at_once(f"stopped among the pilots of model.augmentation=auto; they start anew: {_again(overwrite)}"):
         config = augmentation.settled(place.folder, config, view, precision_of(config.training))
     place.deliver()

@@ -4,6 +4,7 @@ The first one alone reads and writes the run directory. What it goes on from it 
 alike and need not see the same disk.
 """
 
+import socket
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from grndist.runs.learning import Learning, Rank, learning
 from grndist.runs.mirror import mirrored
 from grndist.runs.steps import Log, News, Stepping, keeping
 from grndist.runs.train import cells_of
-from grndist.runs.workplace import Workplace
+from grndist.runs.workplace import RunError, Workplace
 from grndist.storage import is_remote, joined
 from grndist.training import checkpoint
 from grndist.training.distributed import Group
@@ -99,13 +100,22 @@ def _as_the_first(order: Order, view: View, learns: Learning, group: Group, line
 
 @contextmanager
 def _place(order: Order) -> Iterator[Workplace]:
-    """Where the first worker finds the run directory that another process holds for it."""
+    """Where the first worker finds the run directory that another process holds for it.
+
+    Raises:
+        RunError: it is not on this machine.
+    """
     run = joined(order.config.runs, order.config.name)
     if is_remote(run):
         with mirrored(run, resume=True, overwrite=False, token=order.token) as place:
             yield place
-    else:
-        yield Workplace(Path(run), run, lambda: None)
+        return
+    if not (Path(run) / "config.yaml").is_file():
+        raise RunError(
+            f"{run} is not on {socket.gethostname()}, where the first worker runs; put runs=... on storage that every "
+            "node mounts at the same path, or give a URL"
+        )
+    yield Workplace(Path(run), run, lambda: None)
 
 
 def _start_alike(checkpoints: Path | None, learns: Learning, group: Group) -> None:

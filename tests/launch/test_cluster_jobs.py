@@ -141,6 +141,7 @@ def test_ctrl_c_leaves_the_job_alone_and_it_can_be_followed_and_stopped(head: He
     status, text = grndist(head, "submit", "--follow", found[1], *at)
     assert status == 1, text
     assert "training:" in text  # the log from its beginning
+    assert "is saved; go on with the same command and --resume" in text
     assert f"{found[1]}: stopped" in text
 
 

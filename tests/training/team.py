@@ -61,6 +61,7 @@ def _serve(pipe: Connection) -> None:
 def _done(work: Callable[..., Any], arguments: tuple[Any, ...], rank: int, world: int, meeting: Path) -> Any:
     limit = timedelta(seconds=60)
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=world, timeout=limit)
+    dist.barrier()  # nobody leaves before all have come, not even for an error
     try:
         return work(Group(), *arguments)
     except UserError as error:
