@@ -4,6 +4,7 @@ import logging
 import pickle
 import time
 from dataclasses import dataclass, field
+from threading import RLock
 from typing import Any
 
 import ray
@@ -42,6 +43,7 @@ class Teller:
         self._sent = 0.0
         self._answer: Any = None
         self._stop = False
+        self._lock = RLock()  # warnings of other threads, too, are forwarded
 
     def line(self) -> Line:
         """What training knows of it."""
@@ -54,7 +56,8 @@ class Teller:
             ray.get(self._answer, timeout=SECONDS_TO_ARRIVE)
 
     def _log(self, step: int, numbers: dict[str, float]) -> None:
-        self._message.numbers.append((step, numbers))
+        with self._lock:
+            self._message.numbers.append((step, numbers))
 
     def _show(self, news: News) -> None:
         self._message.news = news
@@ -62,20 +65,23 @@ class Teller:
             self._send()
 
     def _say(self, line: str) -> None:
-        self._message.sayings.append(line)
+        with self._lock:
+            self._message.sayings.append(line)
         self._send()
 
     def _send(self) -> None:
-        if self._message:
-            self._wants_stop()  # of the answer before
-            self._answer = self._board.tell.remote(pickle.dumps(self._message))
-            self._message, self._sent = Message(), time.monotonic()
+        with self._lock:
+            if self._message:
+                self._wants_stop()  # of the answer before
+                self._answer = self._board.tell.remote(pickle.dumps(self._message))
+                self._message, self._sent = Message(), time.monotonic()
 
     def _wants_stop(self) -> bool:
-        if self._answer is not None and ray.wait([self._answer], timeout=0)[0]:
-            self._stop = self._stop or ray.get(self._answer)
-            self._answer = None
-        return self._stop
+        with self._lock:
+            if self._answer is not None and ray.wait([self._answer], timeout=0)[0]:
+                self._stop = self._stop or ray.get(self._answer)
+                self._answer = None
+            return self._stop
 
 
 class Forwarded(logging.Handler):

@@ -146,7 +146,7 @@ class WorkersConfig(Config):
     )
     resize_every: float = Field(60, gt=0, description="seconds between looks for room for more workers, up to max")
     collective_timeout: float = Field(
-        600, gt=0, description="seconds that a worker waits for the others in a step before it gives up"
+        600, ge=1, description="seconds that a worker waits for the others in a step before it gives up"
     )
     address: str = Field(
         "", description="of the Ray cluster; empty: that of RAY_ADDRESS, or of this machine, else a new one here"

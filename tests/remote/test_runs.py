@@ -117,9 +117,7 @@ def test_a_killed_run_is_resumed_from_what_had_arrived(run_file: Path, here: dic
         [sys.executable, "-c", code, str(run_file), place], check=False, cwd=Path(__file__).parent.parent.parent
     )
     assert process.returncode == -signal.SIGKILL
-    arrived = checkpoint.whole(
-        there.sizes()
-    )  # that of step 6 is there before the next is saved
+    arrived = checkpoint.whole(there.sizes())  # that of step 6 is there before the next is saved
     assert arrived == ["step-00000003", "step-00000006"][: len(arrived)]
     assert len(arrived) == 2 or place == "step:8"
     assert train(run_file, there, resume=True).steps == 20
