@@ -37,8 +37,8 @@ Costs = dict[Way, Cost]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cells", type=int, default=16_384, help="of the store, a multiple of 8,192")
-    parser.add_argument("--rounds", type=int, default=5, help="of CaTran; of GRN-VAE, whose are longer, half as many")
-    parser.add_argument("--ray-steps", type=int, default=400, help="of each run that is compared with one through Ray")
+    parser.add_argument("--rounds", type=int, default=3, help="of CaTran; of GRN-VAE, whose are longer, half as many")
+    parser.add_argument("--ray-steps", type=int, default=200, help="of each run that is compared with one through Ray")
     parser.add_argument("--ray-rounds", type=int, default=2, help="0: without Ray")
     parser.add_argument("--work", type=Path, help="where the store stays; a temporary folder if not given")
     args = parser.parse_args()
@@ -61,13 +61,13 @@ def main() -> None:
 
 
 def jobs(store: Path) -> dict[str, tuple[Job, list[Way]]]:
-    """The preset's number of cells a step, all that is asked of it; and a larger one."""
+    """Steps of a size for which workers are worth while; and the presets' own, which are smaller."""
     every = [ALONE_WAY, TWO, WEAK, BESIDE, *SHARES.values()]
     return {
-        "catran": (Job(store, "paper", 2048, epochs=4), [*every, DDP]),
-        "catran_8192": (Job(store, "paper", 8192, epochs=8), [ALONE_WAY, TWO]),
-        "grn_vae": (Job(store, "grn_vae", 64, epochs=2), every),
-        "grn_vae_512": (Job(store, "grn_vae", 512, epochs=4), every),
+        "catran": (Job(store, "paper", 8192, epochs=8), [ALONE_WAY, TWO]),
+        "catran_2048": (Job(store, "paper", 2048, epochs=4), [*every, DDP]),
+        "grn_vae": (Job(store, "grn_vae", 512, epochs=4), every),
+        "grn_vae_64": (Job(store, "grn_vae", 64, epochs=2), every),
     }
 
 
