@@ -49,10 +49,11 @@ class TrackingConfig(Config):
             raise ValueError("give http(s)://server, sqlite:////absolute/path.db or another database's URI")
         if uri.startswith("sqlite") and not re.match(r"sqlite(\+\w+)?:////[^/]", uri):
             raise ValueError("an SQLite path must be absolute, which takes four slashes: sqlite:////home/me/mlflow.db")
-        if re.search(r"://[^/@]*:[^/]*@|[?&]password=", uri):
+        if re.search(r"://[^/@]*:[^/]*@|^https?://[^/]*@|[?&](password|\w*token|\w*key)=", uri):
             raise ValueError(
-                "a password here would be copied into config.yaml, every checkpoint and MLflow; for a server set "
-                "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, for PostgreSQL use ~/.pgpass"
+                "a password or token here would be copied into config.yaml, every checkpoint and MLflow; for a server "
+                "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, for PostgreSQL "
+                "use ~/.pgpass"
             )
         return uri
 

@@ -40,6 +40,8 @@ def test_a_server_and_a_database_are_accepted(uri: str):
         ("sqlite://", "must be absolute"),
         ("https://me:secret@mlflow.lab", "MLFLOW_TRACKING_PASSWORD"),
         ("postgresql://db/x?user=me&password=secret", r"~/\.pgpass"),
+        ("https://secret@mlflow.lab", "MLFLOW_TRACKING_TOKEN"),
+        ("https://mlflow.lab/?access_token=secret", "MLFLOW_TRACKING_TOKEN"),
     ],
 )
 def test_another_uri_is_refused_with_the_way_out(uri: str, words: str):
