@@ -44,7 +44,7 @@ class Fit:
         """What the first worker said at the end.
 
         Raises:
-            BaseException: Ray Train's, where workers could not be started, or were lost too often.
+            TrainingFailedError: workers could not be started, or were lost too often.
         """
         if self._error is not None:
             raise self._error

@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
+from ray.train import TrainingFailedError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from grndist import models
@@ -135,7 +137,7 @@ def _train(run: Begun, workers: WorkersConfig, tracker: Tracker) -> tuple[Outcom
             raise UserError(mistake)
         try:
             outcome = fit.outcome()
-        except Exception as error:
+        except (TrainingFailedError, RayError) as error:
             raise following.explained(error) from error
     if outcome.stopped:
         there = f"the checkpoint of that step in {joined(run.place.run, 'checkpoints')}"

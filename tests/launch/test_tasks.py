@@ -56,6 +56,8 @@ def test_a_dask_cluster(tmp_path: Path, address: str):
     check(scheduler(address), tmp_path)
 
 
+@pytest.mark.ray
+@pytest.mark.filterwarnings("ignore")  # Ray's own, of its start and its end
 def test_ray(tmp_path: Path):
     pytest.importorskip("ray", reason="Ray is not installed")
     check(on_ray, tmp_path)
