@@ -126,6 +126,7 @@ class JobServer:
                 asyncio.run(self._tail(job, log))
                 heard = time.monotonic()
                 if (standing := self.standing(job)).is_over:
+                    asyncio.run(self._tail(job, log))  # its last lines, if they came after Ray had looked for more
                     return standing
             except SilentError:
                 if time.monotonic() - heard > SECONDS_WITHOUT:
