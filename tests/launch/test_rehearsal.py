@@ -14,7 +14,6 @@ VERDICTS = 9
 
 pytest.importorskip("ray", reason="Ray is not installed")
 pytestmark = [
-    pytest.mark.ray,
     pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="only root makes network namespaces"),
     pytest.mark.skipif(shutil.which("ip") is None, reason="ip (iproute2) is not installed"),
 ]
@@ -49,6 +48,7 @@ def rehearsal() -> Iterator[subprocess.Popen[str]]:
     assert folders() <= before
 
 
+@pytest.mark.rehearsal
 def test_a_run_outlives_the_host_that_is_cut_off(rehearsal: subprocess.Popen[str]):
     said, _ = rehearsal.communicate(timeout=600)
     assert rehearsal.returncode == 0, said
@@ -56,6 +56,7 @@ def test_a_run_outlives_the_host_that_is_cut_off(rehearsal: subprocess.Popen[str
     assert [line.split()[0] for line in verdicts] == ["ok"] * VERDICTS, said
 
 
+@pytest.mark.ray
 def test_stopped_half_way_it_leaves_nothing_behind(rehearsal: subprocess.Popen[str]):
     assert rehearsal.stdout is not None
     assert any("a cable between them" in line for line in rehearsal.stdout)
