@@ -17,7 +17,7 @@ import yaml
 
 from tests.conftest import genes, small_counts
 
-pytestmark = pytest.mark.ray
+pytestmark = pytest.mark.rehearsal
 SECONDS = 240
 
 
