@@ -61,13 +61,13 @@ def main() -> None:
 
 
 def jobs(store: Path) -> dict[str, tuple[Job, list[Way]]]:
-    """Steps of a size for which workers are worth while; and the presets' own, which are smaller."""
+    """The preset's number of cells a step, all that is asked of it; and a larger one."""
     every = [ALONE_WAY, TWO, WEAK, BESIDE, *SHARES.values()]
     return {
-        "catran": (Job(store, "paper", 8192, epochs=8), [ALONE_WAY, TWO]),
-        "catran_2048": (Job(store, "paper", 2048, epochs=4), [*every, DDP]),
-        "grn_vae": (Job(store, "grn_vae", 512, epochs=4), every),
-        "grn_vae_64": (Job(store, "grn_vae", 64, epochs=2), every),
+        "catran": (Job(store, "paper", 2048, epochs=4), [*every, DDP]),
+        "catran_8192": (Job(store, "paper", 8192, epochs=8), [ALONE_WAY, TWO]),
+        "grn_vae": (Job(store, "grn_vae", 64, epochs=2), every),
+        "grn_vae_512": (Job(store, "grn_vae", 512, epochs=4), every),
     }
 
 
