@@ -25,16 +25,27 @@ def cluster_of(workers: WorkersConfig) -> Iterator[None]:
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(workers.start_timeout)
-    with ExitStack() as stack:
-        is_own = workers.address == "local" and is_installed() and not _is_connected()
-        try:
-            stack.enter_context(connected(workers.address))
-        except NoClusterError:
-            is_own = True
-            stack.enter_context(connected("local"))
+    with joined_or_own(workers.address) as is_own:
         if is_own:
             _refuse_little_room(workers)
         yield
+
+
+@contextmanager
+def joined_or_own(address: str = "") -> Iterator[bool]:
+    """Be connected to the cluster at `address`, or where none runs to a new one on this machine; whether it is that.
+
+    Raises:
+        ClusterError: Ray is not installed, or there is no cluster at the address.
+    """
+    with ExitStack() as stack:
+        is_own = address == "local" and is_installed() and not _is_connected()
+        try:
+            stack.enter_context(connected(address))
+        except NoClusterError:
+            is_own = True
+            stack.enter_context(connected("local"))
+        yield is_own
 
 
 def _is_connected() -> bool:

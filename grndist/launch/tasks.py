@@ -6,6 +6,7 @@ import dask
 
 from grndist.data.ingest.schedule import Run, Task, delayed, threads
 from grndist.errors import UserError
+from grndist.launch.cluster import joined_or_own, own_error
 from grndist.machine import available_cpus
 
 SECONDS_TO_ANSWER = 20
@@ -64,24 +65,16 @@ def distributed(address: str) -> Run:
 
 
 def on_ray(tasks: Sequence[Task]) -> None:
-    """Run tasks on Ray, through Dask on Ray.
+    """Run tasks on Ray, through Dask on Ray; a cluster that is started for them ends with them.
 
     Raises:
-        UserError: Ray is not installed.
+        UserError: Ray is not installed, or the cluster that RAY_ADDRESS names does not answer.
         Exception: whatever a task raises, as it is.
     """
-    try:
-        import ray
-        from ray.exceptions import RayTaskError
+    if not tasks:
+        return
+    with joined_or_own():
         from ray.util.dask import ray_dask_get
-    except ImportError as error:
-        raise UserError(f"--scheduler ray: Ray cannot be imported ({error}); pip install ray") from error
-    if not ray.is_initialized():
-        ray.init()
-    try:
-        dask.compute(delayed(tasks), scheduler=ray_dask_get)
-    except RayTaskError as error:
-        cause = error
-        while isinstance(cause, RayTaskError):  # one inside the other, where a task waited for the one that failed
-            cause = cause.cause
-        raise cause from error
+
+        with own_error():
+            dask.compute(delayed(tasks), scheduler=ray_dask_get)
