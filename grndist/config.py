@@ -65,11 +65,16 @@ def parse_overrides(overrides: Iterable[str]) -> Tree:
             value = _scalar(yaml.safe_load(text))
         except yaml.YAMLError:
             raise ConfigError(f"override {override!r}: the value {text!r} is not readable as YAML") from None
-        *parents, leaf = key.split(".")
-        branch: Tree = {leaf: value}
-        for parent in reversed(parents):
-            branch = {parent: branch}
-        tree = merge(tree, branch)
+        tree = merge(tree, branch(key, value))
+    return tree
+
+
+def branch(key: str, value: Any) -> Tree:
+    """The tree that has nothing but `value` at `key.path`."""
+    *parents, leaf = key.split(".")
+    tree: Tree = {leaf: value}
+    for parent in reversed(parents):
+        tree = {parent: tree}
     return tree
 
 

@@ -11,13 +11,14 @@ from typing import Annotated
 import typer
 
 from grndist import __version__
-from grndist.cli import cluster, cluster_jobs, data, networks
+from grndist.cli import cluster, cluster_jobs, data, networks, sweeps
 from grndist.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 app.command()(data.simulate)
 app.command()(data.ingest)
 app.command()(networks.train)
+app.command()(sweeps.sweep)
 app.command()(networks.infer)
 app.command()(networks.evaluate)
 app.command()(networks.embeddings)

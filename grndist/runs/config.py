@@ -223,7 +223,16 @@ def load_run(path: Path, overrides: list[str]) -> RunConfig:
         ConfigError: the file is missing or not valid; every problem on a line of its own.
     """
     changes = [change for override in overrides for change in _of_workers(override)]
-    tree = merge(_spelled_out(read_tree(path)), parse_overrides(changes))
+    return run_of(merge(_spelled_out(read_tree(path)), parse_overrides(changes)), path)
+
+
+def run_of(tree: Tree, path: Path) -> RunConfig:
+    """The run of a run file's contents; `path` is what messages name, and its stem the run's name if it has none.
+
+    Raises:
+        ConfigError: the contents are not valid; every problem on a line of its own.
+    """
+    tree = _spelled_out(tree)
     tree = merge(_preset(tree.get("preset"), path), tree)
     model = tree.get("model")
     kind = model.get("kind") if isinstance(model, dict) else None

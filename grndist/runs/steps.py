@@ -109,10 +109,10 @@ class Stepping:
         self.precision = precision_of(self.config.training)
         self.cells = float(self.learns.n_cells)
 
-    def go(self) -> None:
-        """Take all steps that are left, and save the last."""
-        state = self.learns.state
-        train(state, self.learns.batch_at, self.learns.steps, self._after_step, self.precision, self.workers)
+    def go(self, until: int | None = None) -> None:
+        """Take all steps that are left, or those up to step `until`, and save the last."""
+        state, steps = self.learns.state, self.learns.steps if until is None else until
+        train(state, self.learns.batch_at, steps, self._after_step, self.precision, self.workers)
         self.save(state)
 
     @property

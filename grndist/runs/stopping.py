@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import current_thread, main_thread
 from typing import Any
 
 from grndist.errors import UserError
@@ -46,7 +47,10 @@ def stopped_at_once(message: str) -> Iterator[None]:
 
 @contextmanager
 def _handled(handler: Callable[[int, Any], None]) -> Iterator[dict[int, Any]]:
-    """The handlers of before, which come back afterwards."""
+    """The handlers of before, which come back afterwards; none in a thread, which no signal reaches."""
+    if current_thread() is not main_thread():
+        yield {}
+        return
     before: dict[int, Any] = {stop: signal.signal(stop, handler) for stop in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield before

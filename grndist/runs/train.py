@@ -63,7 +63,11 @@ class Begun:
 
 
 def train_run(
-    config: RunConfig, resume: bool = False, overwrite: bool = False, pass_over: Pass = in_one_task
+    config: RunConfig,
+    resume: bool = False,
+    overwrite: bool = False,
+    pass_over: Pass = in_one_task,
+    part: float = 1.0,
 ) -> RunSummary:
     """Train one model in this process and leave its last checkpoint in the run directory.
 
@@ -72,21 +76,25 @@ def train_run(
         resume: go on from the last checkpoint.
         overwrite: replace a run that is there.
         pass_over: how sums over all cells are made, where a model needs any.
+        part: train up to this part of all steps, rounded up, and leave the rest to a later `resume`: the run ends with
+            the same bits as one that was never divided.
 
     Raises:
         UserError: the store, the run directory or the settings do not allow it.
         Interrupted: Ctrl-C or SIGTERM; a checkpoint of that step is left, if it was not before the first one.
     """
     with begun(config, resume, overwrite, is_here=True) as run:
-        return train_begun(run, overwrite, pass_over)
+        return train_begun(run, overwrite, pass_over, part)
 
 
-def train_begun(run: Begun, overwrite: bool = False, pass_over: Pass = in_one_task) -> RunSummary:
+def train_begun(
+    run: Begun, overwrite: bool = False, pass_over: Pass = in_one_task, part: float = 1.0
+) -> RunSummary:
     """`train_run`, of a run that has begun."""
     started = time.monotonic()
     learns = _prepared(run, overwrite, pass_over)
     with tracking(run.place.folder, run.config, run.view) as tracker:
-        summary = _train(run, learns, tracker, started) if learns else None
+        summary = _train(run, learns, tracker, started, part) if learns else None
         final = checkpoint.latest(run.place.folder / "checkpoints")
         tracker.log_model({name: final / name for name in checkpoint.NETWORK_FILES})
     summary = summary or finished(run, final)
@@ -192,8 +200,8 @@ def _again(overwrite: bool) -> str:
     return "the same command starts it again" if overwrite else "go on with the same command and --resume"
 
 
-def _train(run: Begun, learns: Learning, tracker: Tracker, started: float) -> RunSummary:
-    state, folder = learns.state, run.place.folder
+def _train(run: Begun, learns: Learning, tracker: Tracker, started: float, part: float) -> RunSummary:
+    state, folder, until = learns.state, run.place.folder, math.ceil(part * learns.steps)
     with (
         collected() as signals,
         metrics_file(folder, state.step) as write,
@@ -202,7 +210,7 @@ def _train(run: Begun, learns: Learning, tracker: Tracker, started: float) -> Ru
     ):
         logs = (write, tracker.log_metrics)
         stepping = Stepping(run.config, learns, ALONE, keeper.save, logs, show, lambda: bool(signals), started)
-        stepping.go()
+        stepping.go(until)
     final = checkpoint.latest(folder / "checkpoints")
     if stepping.stopped:
         raise interrupted(state.step, learns.steps, joined(run.place.run, "checkpoints", final.name), signals[0])

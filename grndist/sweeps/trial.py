@@ -1,0 +1,135 @@
+"""One trial, in the process that runs it: train its replicates, look at what they are worth, write it down."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import yaml
+
+from grndist.config import branch, merge, read_tree
+from grndist.errors import UserError
+from grndist.files import written_aside
+from grndist.runs import RunConfig, train_run
+from grndist.runs.packed import can_pack, pays, train_packed
+from grndist.sweeps.config import Sweep
+from grndist.sweeps.ledger import Ledger, Look, Trial, Values
+from grndist.sweeps.objectives import measured
+from grndist.sweeps.space import Settings
+from grndist.training import checkpoint
+
+INHERITED = "inherited.json"  # in the run directory of a member of a population: where its weights come from
+
+Report = Callable[[Look], None]  # may not return, where the trial is to end
+
+
+@dataclass(frozen=True)
+class Order:
+    """What the process of a trial has to know of the sweep."""
+
+    sweep: Sweep
+    parent: str = ""  # the sweep's run in MLflow
+
+    @property
+    def ledger(self) -> Ledger:
+        """The sweep's folder."""
+        return Ledger(self.sweep.folder)
+
+    def configs(self, settings: Settings, folder: Path, seeds: Sequence[int], **tags: str) -> list[RunConfig]:
+        """A run for each seed."""
+        return [
+            self.sweep.run(settings, folder, seed, self.parent, replicate=str(seed), **tags) for seed in seeds
+        ]
+
+    def replicates(self, trial: Trial) -> list[RunConfig]:
+        """The runs of a trial."""
+        first = self.sweep.base.training.seed
+        seeds = range(first, first + self.sweep.config.replicates)
+        return self.configs(trial.settings, self.ledger.runs(trial.number), seeds, trial=str(trial.number))
+
+
+def run_trial(order: Order, number: int, report: Report) -> None:
+    """Go on with a trial where it stands, and tell of every look; what its settings do not allow is its result."""
+    ledger = order.ledger
+    trial = ledger.trial(number)
+    try:
+        configs = order.replicates(trial)
+        if trial.donor is not None:
+            inherit(order.replicates(ledger.trial(trial.donor)), configs, trial.settings, len(trial.looks))
+        looks, is_population = order.sweep.config.looks, order.sweep.config.scheduler.kind == "pbt"
+        for done in range(len(trial.looks), len(trial.looks) + 1 if is_population else looks):
+            part = (done + 1) / looks
+            values = valued(order, configs, part)
+            trial = replace(trial, looks=[*trial.looks, Look(part, values)], donor=None)
+            if part == 1:
+                trial = replace(trial, status="finished", ended=time.time())
+            if part == 1 and not is_population:
+                _tidy(configs)
+            ledger.write(trial)
+            report(trial.looks[-1])
+    except UserError as error:  # a loss that is not finite, say; the sweep goes on with other settings
+        ledger.end(number, "failed", str(error))
+
+
+def inherit(donors: Sequence[RunConfig], heirs: Sequence[RunConfig], settings: Settings, looks: int) -> None:
+    """Put the donors' last checkpoints and their settings, with the heirs' own, into the heirs' run directories.
+
+    An heir that has inherited already, and was interrupted then, is left alone.
+    """
+    for donor, heir in zip(donors, heirs, strict=True):
+        folder, mark = _folder(heir), {"from": donor.runs, "looks": looks}
+        if (folder / INHERITED).is_file() and json.loads((folder / INHERITED).read_text()) == mark:
+            continue
+        last = checkpoint.latest(_folder(donor) / "checkpoints")
+        with written_aside(folder / "checkpoints", overwrite=True) as aside:
+            shutil.copytree(last, aside / last.name)
+        own = {"name": heir.name, "runs": heir.runs, "tracking": heir.tracking.model_dump(mode="json")}
+        tree = merge(
+            read_tree(_folder(donor) / "config.yaml"), *(branch(key, value) for key, value in settings.items()), own
+        )
+        with written_aside(folder / "config.yaml", overwrite=True) as file:
+            file.write_text(yaml.safe_dump(tree, sort_keys=False))
+        with written_aside(folder / INHERITED, overwrite=True) as file:
+            file.write_text(json.dumps(mark))
+
+
+def valued(order: Order, configs: Sequence[RunConfig], part: float = 1.0) -> Values:
+    """Train runs up to a part of their steps, each from where it stands; what their networks are worth."""
+    train(configs, part)
+    return measured(order.sweep.config.objectives, [f"{config.runs}/{config.name}" for config in configs])
+
+
+def train(configs: Sequence[RunConfig], part: float) -> None:
+    """Train runs up to a part of their steps, together where that pays."""
+    fresh = not any(_is_begun(config) for config in configs)
+    if part == 1 and fresh and len(configs) > 1 and not can_pack(configs) and pays(configs):
+        train_packed(configs, overwrite=any(_folder(config).exists() for config in configs))
+        return
+    for config in configs:
+        begun = _is_begun(config)
+        overwrite = not begun and _folder(config).exists()  # killed before there was anything to go on from
+        if config.workers is None:
+            train_run(config, resume=begun, overwrite=overwrite, part=part)
+        else:
+            from grndist.launch.train import train_on_ray
+
+            train_on_ray(config, resume=begun, overwrite=overwrite)
+
+
+def _is_begun(config: RunConfig) -> bool:
+    return (_folder(config) / "config.yaml").is_file()
+
+
+def _folder(config: RunConfig) -> Path:
+    return Path(config.runs) / config.name
+
+
+def _tidy(configs: Sequence[RunConfig]) -> None:
+    """Of a finished run only the last checkpoint stays, without what only more training needs."""
+    for config in configs:
+        *older, last = sorted((_folder(config) / "checkpoints").glob("step-*"))
+        for folder in older:
+            shutil.rmtree(folder)
+        (last / "optimizer.safetensors").unlink(missing_ok=True)

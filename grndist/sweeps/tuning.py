@@ -1,0 +1,192 @@
+"""Ray Tune: which trial runs where and when, and which are stopped early. What is tried is the plan's to say.
+
+Every trial is one process, reused by the next. Tune's own checkpoints and logs are not used: the ledger has everything,
+and a sweep that goes on is a new run of Tune over the trials that are left.
+"""
+
+import logging
+import math
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, MedianStoppingRule, TrialScheduler
+from ray.tune.search import Searcher
+
+from grndist.errors import UserError
+from grndist.sweeps.config import Sweep
+from grndist.sweeps.ledger import Look, Trial
+from grndist.sweeps.plan import Plan
+from grndist.sweeps.trial import Order, run_trial
+
+SETTINGS = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is the sweep's
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # trials stay in the folder where the sweep was started
+    "RAY_AIR_NEW_OUTPUT": "0",
+}
+NUMBER, LOOK = "number", "look"
+
+Heard = Callable[[int, bool], None]  # a trial's number, and whether it is over
+
+
+def tuned(order: Order, plan: Plan, heard: Heard, seconds: float | None) -> None:
+    """Run all trials that are left, as many at a time as there is room for, or as many as `seconds` allow.
+
+    Raises:
+        UserError: the cluster has no room for one trial.
+    """
+    sweep = order.sweep
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
+    resources = _resources(sweep)
+    with tempfile.TemporaryDirectory(prefix="grndist-tune-") as aside:
+        tune.Tuner(
+            tune.with_resources(_trainable(order), resources),
+            tune_config=tune.TuneConfig(
+                metric=sweep.config.goal.name,
+                mode=sweep.config.goal.direction,
+                search_alg=_Next(plan),
+                scheduler=scheduler(sweep, order.ledger.trials()),
+                num_samples=-1 if plan.left is None else plan.left,
+                max_concurrent_trials=concurrent(sweep),
+                time_budget_s=seconds,
+                reuse_actors=True,
+            ),
+            run_config=tune.RunConfig(
+                name=sweep.config.name,
+                storage_path=aside,
+                verbose=0,
+                callbacks=[_Heard(heard)],
+                failure_config=tune.FailureConfig(max_failures=sweep.config.trial.max_failures),
+            ),
+        ).fit()
+
+
+def concurrent(sweep: Sweep) -> int:
+    """How many trials run at a time: as many as the nodes have room for, or as the settings say.
+
+    Raises:
+        UserError: there is no room for one.
+    """
+    workers, trial = sweep.base.workers, sweep.config.trial
+    if workers is not None:
+        needed = {"CPU": workers.cpus_per_worker * workers.max, "GPU": workers.gpus_per_worker * workers.max}
+        rooms = [ray.cluster_resources()]
+    else:
+        needed = {"CPU": trial.cpus, "GPU": trial.gpus}
+        rooms = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    room = sum(int(min(there.get(what, 0) / much for what, much in needed.items() if much > 0)) for there in rooms)
+    if room < 1:
+        said = ", ".join(f"{much:g} {what}s" for what, much in needed.items() if much > 0)
+        raise UserError(
+            f"a trial needs {said}, and the cluster has {int(sum(there.get('CPU', 0) for there in rooms))} CPUs and "
+            f"{int(sum(there.get('GPU', 0) for there in rooms))} GPUs; lower trial.cpus or trial.gpus (or the run's "
+            "workers), or give the address of a larger one"
+        )
+    return min(room, trial.concurrent or room)
+
+
+def _resources(sweep: Sweep) -> dict[str, float]:
+    if sweep.base.workers is not None:
+        return {"CPU": 0.01}  # the workers have places of their own
+    trial = sweep.config.trial
+    return {"CPU": trial.cpus} | ({"GPU": trial.gpus} if trial.gpus else {})
+
+
+def _trainable(order: Order) -> Callable[[dict[str, Any]], None]:
+    def trial(config: dict[str, Any]) -> None:
+        logging.getLogger("grndist").setLevel(logging.WARNING)
+        goal = order.sweep.config.goal
+        looks = order.sweep.config.looks
+
+        def report(look: Look) -> None:
+            tune.report({goal.name: mean(look, goal.name), LOOK: round(look.part * looks)})
+
+        run_trial(order, config[NUMBER], report)
+        found = order.ledger.trial(config[NUMBER])
+        if found.status == "failed":
+            worst = -math.inf if goal.direction == "max" else math.inf
+            tune.report({goal.name: worst, LOOK: looks})
+
+    return trial
+
+
+def mean(look: Look, objective: str) -> float:
+    """Of the replicates."""
+    values = look.values[objective]
+    return sum(values) / len(values)
+
+
+class _Next(Searcher):
+    """What Tune asks for settings: the plan's trials, by number."""
+
+    def __init__(self, plan: Plan):
+        super().__init__()
+        self._plan = plan
+        self._numbers: dict[str, int] = {}
+
+    def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec: Any) -> bool:
+        return True
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        trial = self._plan.next()
+        if trial is None:
+            return None if self._plan.may_wait else Searcher.FINISHED
+        self._numbers[trial_id] = trial.number
+        return {NUMBER: trial.number}
+
+    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+        number = self._numbers[trial_id]
+        if error:
+            self._plan.ledger.end(number, "failed", "its process was lost too often (trial.max_failures)")
+        self._plan.told(number)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger has it."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: Tune's own restoring is not used."""
+
+
+class _Heard(tune.Callback):
+    """Tells the sweep what Tune hears of its trials."""
+
+    def __init__(self, heard: Heard):
+        self._heard = heard
+
+    def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._heard(trial.config[NUMBER], False)
+
+    def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
+        self._heard(trial.config[NUMBER], False)
+
+    def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._heard(trial.config[NUMBER], True)
+
+    def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
+        self._heard(trial.config[NUMBER], True)
+
+
+def scheduler(sweep: Sweep, before: Sequence[Trial]) -> TrialScheduler:
+    """Tune's, which is told of the looks of trials that have ended before."""
+    config, goal = sweep.config.scheduler, sweep.config.goal
+    if config.kind == "asha":
+        asha = AsyncHyperBandScheduler(
+            time_attr=LOOK, max_t=config.looks, grace_period=config.grace, reduction_factor=config.reduction
+        )
+        sign = 1.0 if goal.direction == "max" else -1.0
+        (bracket,) = asha._brackets
+        for trial in before:
+            for look in trial.looks if trial.is_over else []:
+                known = SimpleNamespace(trial_id=f"before-{trial.number}")
+                bracket.on_result(known, round(look.part * config.looks), sign * mean(look, goal.name))
+        return asha
+    if config.kind == "median":
+        return MedianStoppingRule(time_attr=LOOK, grace_period=config.grace, min_samples_required=3)
+    return FIFOScheduler()
