@@ -26,7 +26,7 @@ class SchedulerConfig(Config):
     )
     looks: int = Field(4, ge=2, description="a trial is measured so often, after equal parts of its training")
     grace: int = Field(1, ge=1, description="looks before which no trial is stopped (asha, median)")
-    reduction: float = Field(2, gt=1, description="one of so many trials goes on at each rung (asha)")
+    reduction: float = Field(2.0, gt=1, description="one of so many trials goes on at each rung (asha)")
     mutate: list[str] = Field(
         [], description="settings of the space that may change in mid-training, which shapes may not (pbt)"
     )
@@ -50,8 +50,8 @@ class BudgetConfig(Config):
 class TrialConfig(Config):
     """What one trial takes, and how often it may be lost."""
 
-    cpus: float = Field(1, gt=0, description="reserved for each, and its number of CPU threads")
-    gpus: float = Field(0, ge=0, description="0.25: four trials share a GPU; with training.device=cuda")
+    cpus: float = Field(1.0, gt=0, description="reserved for each, and its number of CPU threads")
+    gpus: float = Field(0.0, ge=0, description="0.25: four trials share a GPU; with training.device=cuda")
     concurrent: int | None = Field(None, gt=0, description="at the same time; null: as many as the cluster has room for")
     max_failures: int = Field(2, ge=0, description="how often its process may be lost before the trial has failed")
 

@@ -38,7 +38,8 @@ def moved_on(sweep: Sweep, trial: Trial, trials: Sequence[Trial]) -> Trial:
     if n == 0 or trial.number not in order[-n:]:
         return trial
     rng = stream(sweep.config.seed, "population", trial.number, look)
-    donor = next(other for other in trials if other.number == order[int(rng.integers(n))])
+    chosen = order[int(rng.integers(n))]
+    donor = next(other for other in trials if other.number == chosen)
     if donor.status == "failed":
         return trial
     settings = dict(donor.settings)

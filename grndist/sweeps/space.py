@@ -5,9 +5,9 @@ and the trial's number alone, so that a sweep that was interrupted asks for the 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import product
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -58,7 +58,7 @@ class Parameter(Config):
         return self.choice if self.choice is not None else self.grid
 
     @property
-    def bounds(self) -> tuple[float, float] | None:
+    def bounds(self) -> tuple[float | int, float | int] | None:
         """Those of a range, both inclusive."""
         found = (self.uniform, self.loguniform, self.integers, self.logintegers)
         return next((bounds for bounds in found if bounds is not None), None)
@@ -93,11 +93,7 @@ class Parameter(Config):
         )
 
 
-class Chooser(Protocol):
-    """Who chooses a value: chance, or a sampler that has seen other trials."""
-
-    def __call__(self, key: str, parameter: Parameter) -> Value:
-        """A value of `parameter`, the setting `key`."""
+Chooser = Callable[[str, Parameter], Value]  # who chooses a setting's value: chance, or a sampler that has seen others
 
 
 def chosen(space: Mapping[str, Parameter], base: Mapping[str, Any], choose: Chooser) -> Settings:

@@ -30,6 +30,7 @@ SETTINGS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # trials stay in the folder where the sweep was started
     "RAY_AIR_NEW_OUTPUT": "0",
 }
+CHATTY = ("ray.tune", "ray.train")
 NUMBER, LOOK = "number", "look"
 
 Heard = Callable[[int, bool], None]  # a trial's number, and whether it is over
@@ -44,10 +45,12 @@ def tuned(order: Order, plan: Plan, heard: Heard, seconds: float | None) -> None
     sweep = order.sweep
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
     resources = _resources(sweep)
     with tempfile.TemporaryDirectory(prefix="grndist-tune-") as aside:
         tune.Tuner(
-            tune.with_resources(_trainable(order), resources),
+            tune.with_resources(tune.with_parameters(turn, order=order), resources),
             tune_config=tune.TuneConfig(
                 metric=sweep.config.goal.name,
                 mode=sweep.config.goal.direction,
@@ -99,22 +102,17 @@ def _resources(sweep: Sweep) -> dict[str, float]:
     return {"CPU": trial.cpus} | ({"GPU": trial.gpus} if trial.gpus else {})
 
 
-def _trainable(order: Order) -> Callable[[dict[str, Any]], None]:
-    def trial(config: dict[str, Any]) -> None:
-        logging.getLogger("grndist").setLevel(logging.WARNING)
-        goal = order.sweep.config.goal
-        looks = order.sweep.config.looks
+def turn(config: dict[str, Any], order: Order) -> None:
+    """What Tune calls in the process of a trial."""
+    logging.getLogger("grndist").setLevel(logging.WARNING)
+    goal, looks = order.sweep.config.goal, order.sweep.config.looks
 
-        def report(look: Look) -> None:
-            tune.report({goal.name: mean(look, goal.name), LOOK: round(look.part * looks)})
+    def report(look: Look) -> None:
+        tune.report({goal.name: mean(look, goal.name), LOOK: round(look.part * looks)})
 
-        run_trial(order, config[NUMBER], report)
-        found = order.ledger.trial(config[NUMBER])
-        if found.status == "failed":
-            worst = -math.inf if goal.direction == "max" else math.inf
-            tune.report({goal.name: worst, LOOK: looks})
-
-    return trial
+    run_trial(order, config[NUMBER], report)
+    if order.ledger.trial(config[NUMBER]).status == "failed":
+        tune.report({goal.name: -math.inf if goal.direction == "max" else math.inf, LOOK: looks})
 
 
 def mean(look: Look, objective: str) -> float:
@@ -123,7 +121,14 @@ def mean(look: Look, objective: str) -> float:
     return sum(values) / len(values)
 
 
-class _Next(Searcher):
+class _NotKept:
+    """Of which nothing is written with Tune's own state, which is never read: it may hold what cannot be pickled."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _Next(_NotKept, Searcher):
     """What Tune asks for settings: the plan's trials, by number."""
 
     def __init__(self, plan: Plan):
@@ -154,7 +159,7 @@ class _Next(Searcher):
         """Nothing: Tune's own restoring is not used."""
 
 
-class _Heard(tune.Callback):
+class _Heard(_NotKept, tune.Callback):
     """Tells the sweep what Tune hears of its trials."""
 
     def __init__(self, heard: Heard):

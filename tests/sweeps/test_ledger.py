@@ -31,8 +31,8 @@ def test_time_is_that_of_the_sessions(tmp_path: Path):
     ledger = Ledger(tmp_path)
     ledger.keep("sessions.json", [[100.0, 160.0], [1000.0, 1030.0]])
     assert ledger.seconds_used() == 90
-    assert ledger.since_start(130) == 30
-    assert ledger.since_start(1010) == 70
+    assert ledger.since_start(130.0) == 30
+    assert ledger.since_start(1010.0) == 70
     ledger.begin_session()
     assert len(ledger.read("sessions.json")) == 3
 
