@@ -14,7 +14,7 @@ from grndist.errors import UserError
 from grndist.files import written_aside
 from grndist.launch.cluster import joined_or_own
 from grndist.progress import bar
-from grndist.runs.stopping import Interrupted, stopped_at_once
+from grndist.runs.stopping import Interrupted, collected, stopped_at_once
 from grndist.storage import is_remote
 from grndist.sweeps import results
 from grndist.sweeps.config import Sweep, load_sweep
@@ -23,7 +23,7 @@ from grndist.sweeps.ledger import Ledger, opened
 from grndist.sweeps.objectives import baseline, refuse_unfit
 from grndist.sweeps.plan import plan_of
 from grndist.sweeps.trial import Order
-from grndist.sweeps.tuning import concurrent, tuned
+from grndist.sweeps.tuning import Asked, concurrent, tuned
 from grndist.tracking import Status, Tracker, TrackingConfig, end_if_open, open_parent
 
 logger = logging.getLogger(__name__)
@@ -58,11 +58,16 @@ def run_sweep(path: Path, overrides: Tree, resume: bool = False) -> SweepSummary
     digest = open_store(sweep.base.store).digest
     with opened(sweep, digest, resume) as ledger, _tracked(sweep, ledger) as parent:
         message = f"stopped; what has finished is in {ledger.folder}; go on with the same command and --resume"
-        with stopped_at_once(message), joined_or_own(config.address):
+        with joined_or_own(config.address):
             order = Order(sweep, parent.run_id)
-            _log_baselines(sweep, ledger)
-            _try_all(order, ledger, parent)
-            confirmed = _confirmed(order, ledger)
+            with stopped_at_once(message):
+                _log_baselines(sweep, ledger)
+            with collected() as signals:
+                _try_all(order, ledger, parent, lambda: bool(signals))
+            if signals:
+                raise Interrupted(message, signals[0])
+            with stopped_at_once(message):
+                confirmed = _confirmed(order, ledger)
         return _summed_up(sweep, ledger, parent, confirmed)
 
 
@@ -86,7 +91,8 @@ def _tracked(sweep: Sweep, ledger: Ledger) -> Iterator[Tracker]:
     tracking = sweep.base.tracking
     parent = open_parent(tracking, Path(sweep.base.runs), sweep.config.name, about.get("run_id", ""), {"sweep": sweep.config.name})
     ledger.keep("sweep.json", about | {"run_id": parent.run_id})
-    parent.log_settings(sweep.config.model_dump(mode="json"))
+    definitions = {objective.name: objective.definition for objective in sweep.config.objectives}
+    parent.log_settings(sweep.config.model_dump(mode="json") | {"definitions": definitions})
     parent.log_dataset(sweep.base.store.rstrip("/").rpartition("/")[2], about["store_digest"], sweep.base.store)
     status: Status = "FAILED"
     try:
@@ -116,8 +122,8 @@ def _log_baselines(sweep: Sweep, ledger: Ledger) -> None:
         ledger.keep(results.BASELINES, baseline(sweep.config.objectives, sweep.base))
 
 
-def _try_all(order: Order, ledger: Ledger, parent: Tracker) -> None:
-    """Run the trials that are left, within what is left of the time."""
+def _try_all(order: Order, ledger: Ledger, parent: Tracker, is_asked_to_stop: Asked) -> None:
+    """Run the trials that are left, within what is left of the time, or until somebody wants to stop."""
     sweep, plan = order.sweep, plan_of(order.sweep, ledger)
     hours = sweep.config.budget.hours
     seconds = None if hours is None else hours * HOUR - ledger.seconds_used()
@@ -137,8 +143,10 @@ def _try_all(order: Order, ledger: Ledger, parent: Tracker) -> None:
                     parent.log_metrics(number, {name: trial.mean(name)})
                 show()
 
-        tuned(order, plan, heard, seconds)
+        tuned(order, plan, heard, seconds, is_asked_to_stop)
     ledger.sign_of_life()
+    if is_asked_to_stop():
+        return
     for trial in ledger.trials():  # the time was up
         ledger.end(trial.number, "stopped", "the time of the sweep was up")
     logger.info("%d trials, %d of them before", sum(trial.is_over for trial in ledger.trials()), n_before)

@@ -26,6 +26,7 @@ from grndist.sweeps.trial import Order, run_trial
 SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C is the sweep's
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "5",  # a trial that is to end does not first train up to its next look
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",  # trials stay in the folder where the sweep was started
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -34,10 +35,13 @@ CHATTY = ("ray.tune", "ray.train")
 NUMBER, LOOK = "number", "look"
 
 Heard = Callable[[int, bool], None]  # a trial's number, and whether it is over
+Asked = Callable[[], bool]  # whether somebody wants everything to stop
 
 
-def tuned(order: Order, plan: Plan, heard: Heard, seconds: float | None) -> None:
+def tuned(order: Order, plan: Plan, heard: Heard, seconds: float | None, is_asked_to_stop: Asked) -> None:
     """Run all trials that are left, as many at a time as there is room for, or as many as `seconds` allow.
+
+    Where somebody asks it to stop, trials that run end at once, and stay unfinished in the ledger.
 
     Raises:
         UserError: the cluster has no room for one trial.
@@ -54,7 +58,7 @@ def tuned(order: Order, plan: Plan, heard: Heard, seconds: float | None) -> None
             tune_config=tune.TuneConfig(
                 metric=sweep.config.goal.name,
                 mode=sweep.config.goal.direction,
-                search_alg=_Next(plan),
+                search_alg=_Next(plan, is_asked_to_stop),
                 scheduler=scheduler(sweep, order.ledger.trials()),
                 num_samples=-1 if plan.left is None else plan.left,
                 max_concurrent_trials=concurrent(sweep),
@@ -65,6 +69,7 @@ def tuned(order: Order, plan: Plan, heard: Heard, seconds: float | None) -> None
                 name=sweep.config.name,
                 storage_path=aside,
                 verbose=0,
+                stop=_Asked(is_asked_to_stop),
                 callbacks=[_Heard(heard)],
                 failure_config=tune.FailureConfig(max_failures=sweep.config.trial.max_failures),
             ),
@@ -97,7 +102,7 @@ def concurrent(sweep: Sweep) -> int:
 
 def _resources(sweep: Sweep) -> dict[str, float]:
     if sweep.base.workers is not None:
-        return {"CPU": 0.01}  # the workers have places of their own
+        return {"node:__internal_head__": 0.001}  # the workers have places of their own; this one only follows them
     trial = sweep.config.trial
     return {"CPU": trial.cpus} | ({"GPU": trial.gpus} if trial.gpus else {})
 
@@ -131,9 +136,9 @@ class _NotKept:
 class _Next(_NotKept, Searcher):
     """What Tune asks for settings: the plan's trials, by number."""
 
-    def __init__(self, plan: Plan):
+    def __init__(self, plan: Plan, is_asked_to_stop: Asked):
         super().__init__()
-        self._plan = plan
+        self._plan, self._is_asked_to_stop = plan, is_asked_to_stop
         self._numbers: dict[str, int] = {}
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec: Any) -> bool:
@@ -148,6 +153,8 @@ class _Next(_NotKept, Searcher):
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         number = self._numbers[trial_id]
+        if self._is_asked_to_stop():
+            return
         if error:
             self._plan.ledger.end(number, "failed", "its process was lost too often (trial.max_failures)")
         self._plan.told(number)
@@ -157,6 +164,19 @@ class _Next(_NotKept, Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: Tune's own restoring is not used."""
+
+
+class _Asked(_NotKept, tune.Stopper):
+    """Ends everything where somebody asks for it."""
+
+    def __init__(self, is_asked_to_stop: Asked):
+        self._is_asked_to_stop = is_asked_to_stop
+
+    def __call__(self, trial_id: str, result: dict) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._is_asked_to_stop()
 
 
 class _Heard(_NotKept, tune.Callback):
