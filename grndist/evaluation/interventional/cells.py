@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 from jaxtyping import Float32, Int64
-from scipy import sparse
 
 from grndist.data.normalise import ExpressionConfig, expression
 from grndist.data.view import View
@@ -67,7 +66,7 @@ class Groups:
         values = np.empty((len(genes), self.view.n_cells), dtype=np.float32)
         for rows, stored in self.view.whole_rows():
             found = expression(stored, self.view.totals[rows], self.view, config)
-            chosen = found[:, genes].toarray() if sparse.issparse(found) else found[:, genes]
+            chosen = found[:, genes] if isinstance(found, np.ndarray) else found[:, genes].toarray()
             values[:, self.column[rows]] = chosen.T
         return values
 

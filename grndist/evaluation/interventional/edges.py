@@ -29,8 +29,8 @@ def score_edges(
 
     - n: perturbed cells; 0 marks an edge that is untestable, its regulator never perturbed among these cells or its
       target not measured, and has NaN for the others,
-    - p: `scipy.stats.mannwhitneyu` with its defaults (two-sided, corrected for continuity and ties, exact for 8 cells or
-      fewer without ties), not corrected for the number of edges,
+    - p: `scipy.stats.mannwhitneyu` with its defaults (two-sided, corrected for continuity and ties; exact for 8 cells
+      or fewer without ties), not corrected for the number of edges,
     - wasserstein: `scipy.stats.wasserstein_distance`, in the units of the expression.
 
     Both are computed in float64 from float32 expression and equal SciPy's to rounding.
