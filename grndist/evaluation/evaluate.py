@@ -93,6 +93,58 @@ def candidates_of(regulators: Iterable[str], genes: Iterable[str], universe: str
     return Candidates(universe, rows, columns, rows.to_numpy()[:, None] != columns.to_numpy())
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Candidate edges, and which of them are in the reference, by the definitions of one lineage."""
+
+    lineage: Lineage
+    candidates: Candidates
+    is_true: Mask
+    true: pd.DataFrame  # the reference's edges in the panel, with their signs if it has any
+    reference: Reference
+
+    @property
+    def k(self) -> int:
+        """Number of true edges."""
+        return int(self.is_true.sum())
+
+    def network(self, edges: EdgeList, place: str = "the edge list") -> dict[str, float]:
+        """EPR, AUPRC, AUPRC ratio and the share of candidates listed; sign agreement, if both have signs.
+
+        Raises:
+            EvaluationError: all candidates are true, or the list has fewer of them than k.
+        """
+        _refuse_unscorable(edges, self.candidates, self.is_true, self.reference, place)
+        return _network(self.lineage, self.candidates, self.is_true, edges, self.true)
+
+    def scores(self, matrix: pd.DataFrame) -> dict[str, float]:
+        """EPR, AUPRC and AUPRC ratio of scores [regulators, targets] of at least the candidates' genes."""
+        score = matrix.loc[self.candidates.regulators, self.candidates.genes].to_numpy()[self.candidates.allowed]
+        return self.lineage.measure(score, self.is_true)
+
+    def chance(self, seed: int) -> dict[str, float]:
+        """The mean of `RANDOM_DRAWS` uniform rankings of the candidates."""
+        return _random(self.lineage, self.is_true, seed)
+
+
+def comparisons(reference: Reference, panel: set[str], all_pairs: bool = False) -> list[Comparison]:
+    """What `evaluate` compares a network over these genes with, first by DAZZLE's definitions, then by BEELINE's.
+
+    Raises:
+        EvaluationError: no reference edge is left in the panel.
+    """
+    true = _within(panel, reference)
+    return [
+        Comparison(lineage, candidates, candidates.place(true, np.ones(len(true), dtype=bool)), true, reference)
+        for lineage, candidates in _definitions(reference, true, panel, all_pairs)
+    ]
+
+
+def panel_of(edges: EdgeList) -> set[str]:
+    """The genes a network is over: its panel and any other regulators, or the genes it names where that is unknown."""
+    return set(edges.genes) | set(edges.table["regulator"]) if edges.genes else _names(edges.table)
+
+
 def evaluate(
     edges: EdgeList,
     reference: Reference,
@@ -119,25 +171,19 @@ def evaluate(
             true, or the list has fewer candidates than k.
     """
     _refuse_foreign_genes(edges, reference, place)
-    panel = set(expression.genes) if expression else _panel(edges)
-    true = _within(panel, reference)
+    panel = set(expression.genes) if expression else panel_of(edges)
+    compared = comparisons(reference, panel, all_pairs)
     correlation = _correlation(expression, _names(reference.table)) if expression else None
     rows = []
-    for lineage, candidates in _definitions(reference, true, panel, all_pairs):
-        is_true = candidates.place(true, np.ones(len(true), dtype=bool))
-        _refuse_unscorable(edges, candidates, is_true, reference, place)
-        scores = {
-            "network": _network(lineage, candidates, is_true, edges, true),
-            "random": _random(lineage, is_true, seed),
-        }
+    for one in compared:
+        scores = {"network": one.network(edges, place), "random": one.chance(seed)}
         if correlation is not None:
-            score = correlation.loc[candidates.regulators, candidates.genes].to_numpy()[candidates.allowed]
-            scores["absolute correlation"] = lineage.measure(score, is_true)
-        sizes = {"k": int(is_true.sum()), "candidates": len(is_true)}
+            scores["absolute correlation"] = one.scores(correlation)
+        sizes = {"k": one.k, "candidates": len(one.is_true)}
         for method, measured in scores.items():
-            where = {"method": method, "lineage": lineage.name, "universe": candidates.universe}
+            where = {"method": method, "lineage": one.lineage.name, "universe": one.candidates.universe}
             rows.append({**where, **sizes, "covered": 1.0, **measured})
-    return Scores(pd.DataFrame(rows), _counts(edges, reference, len(true), len(panel), seed))
+    return Scores(pd.DataFrame(rows), _counts(edges, reference, len(compared[0].true), len(panel), seed))
 
 
 def _definitions(
@@ -174,10 +220,6 @@ def _correlation(expression: Expression, names: set[str]) -> pd.DataFrame:
     genes = [expression.genes[column] for column in columns]
     matrix = absolute_correlation(block[:, columns] for block in expression.blocks())
     return pd.DataFrame(matrix, index=genes, columns=genes)
-
-
-def _panel(edges: EdgeList) -> set[str]:
-    return set(edges.genes) | set(edges.table["regulator"]) if edges.genes else _names(edges.table)
 
 
 def _within(panel: set[str], reference: Reference) -> pd.DataFrame:

@@ -3,9 +3,9 @@
 The adjacency is computed in blocks of rows and never held: memory is a few blocks and the edges that are kept.
 """
 
-from grndist.inference.edges import edges_of_checkpoint, edges_of_run
+from grndist.inference.edges import edges_of_checkpoint, edges_of_run, strongest_edges
 from grndist.inference.embeddings import Embeddings, embeddings_of_run, nearest, refuse_ending, write_embeddings
-from grndist.inference.network import GeneLists, InferenceError, checkpoint_of_run
+from grndist.inference.network import GeneLists, InferenceError, checkpoint_of_run, network_of
 from grndist.inference.scores import described_scores, refuse_scores
 
 __all__ = [
@@ -18,7 +18,9 @@ __all__ = [
     "edges_of_run",
     "embeddings_of_run",
     "nearest",
+    "network_of",
     "refuse_ending",
     "refuse_scores",
+    "strongest_edges",
     "write_embeddings",
 ]

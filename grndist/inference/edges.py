@@ -5,9 +5,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from grndist.inference.network import Block, GeneLists, InferenceError, Network, checkpoint_of_run, network_of
 from grndist.inference.scores import writing_scores
-from grndist.inference.strongest import strongest
+from grndist.inference.strongest import Edges, strongest
 from grndist.networks.edges import EdgeList, edge_list
 from grndist.storage import absolute
 
@@ -58,7 +60,22 @@ def edges_of_checkpoint(
     with _seen(network, scores, overwrite) as blocks:
         edges = strongest(blocks, at_most if k is None else k, threshold or 0.0)
         _check_number(folder, len(edges), k, threshold)
-    about = network.about
+    return _named(network, edges)
+
+
+def strongest_edges(network: Network, at_most: int | None = None, with_ties: bool = False) -> EdgeList:
+    """The edges of a network that is open: all, or `at_most` so many and, if asked for, those tied with the last one.
+
+    Without them, ties are as in `edges_of_checkpoint`.
+    """
+    edges = strongest(network.blocks(), at_most)
+    if with_ties and len(edges) == at_most:
+        edges = strongest(network.blocks(), threshold=float(np.abs(edges.weights).min()))
+    return _named(network, edges)
+
+
+def _named(network: Network, edges: Edges) -> EdgeList:
+    about, folder = network.about, network.folder
     origin = {
         "run": str(folder.absolute().parent.parent),
         "checkpoint": folder.name,

@@ -1,9 +1,9 @@
 """A trained network: the model of a checkpoint, and the genes that its rows and columns stand for."""
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +62,12 @@ class Network:
     def targets(self) -> np.ndarray:
         """Names of the columns, as objects."""
         return np.array(self.about.genes, dtype=object)[self.columns]
+
+    def limited(self, regulators: Collection[str], targets: Collection[str] | None = None) -> "Network":
+        """Those of its rows and columns that are named (None: all columns); other names are passed over."""
+        rows = np.isin(self.regulators, list(regulators))
+        columns = np.isin(self.targets, list(targets)) if targets is not None else slice(None)
+        return replace(self, rows=self.rows[rows], columns=self.columns[columns])
 
     def blocks(self) -> Iterator[Block]:
         """The adjacency, block by block in order of its rows.

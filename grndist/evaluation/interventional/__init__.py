@@ -1,0 +1,12 @@
+"""Networks against interventions: does a target differ between control cells and cells perturbed for its regulator?
+
+CausalBench's statistics (Chevalley et al. 2022, arXiv:2210.17283): the rank-sum test and the Wasserstein distance of
+every edge, without correction for the number of edges. Networks are compared at one number of edges K: the mean
+Wasserstein distance of any sensible network falls with every edge more.
+"""
+
+from grndist.evaluation.interventional.at_k import mean_wasserstein, rank_sum_precision
+from grndist.evaluation.interventional.cells import InterventionError, perturbed_genes
+from grndist.evaluation.interventional.edges import score_edges
+
+__all__ = ["InterventionError", "mean_wasserstein", "perturbed_genes", "rank_sum_precision", "score_edges"]
