@@ -136,6 +136,31 @@ def latent_figure(places: Latent, obs: pd.DataFrame, colour: str | None) -> "Fig
     return figure
 
 
+def loss_figure(table: pd.DataFrame) -> "Figure":
+    """Draw losses over steps, one panel each; what has no finite value is left out.
+
+    Args:
+        table: losses, a row for each step (the index) and a column for each loss; NaN where one was not computed.
+
+    Raises:
+        PlotError: there is nothing to draw.
+    """
+    from matplotlib.figure import Figure
+
+    losses = [name for name in table if np.isfinite(table[name]).any()]
+    if not losses:
+        raise PlotError("no loss has a finite value: nothing to draw")
+    figure = Figure(figsize=(7, 0.6 + 1.6 * len(losses)), layout="constrained")
+    panels = figure.subplots(len(losses), sharex=True, squeeze=False)[:, 0]
+    for panel, name in zip(panels, losses, strict=True):
+        values = table[name][np.isfinite(table[name])]
+        panel.plot(values.index, values, color=BLUE, linewidth=1, marker="." if len(values) < 30 else "")
+        panel.set_title(name, loc="left", fontsize="small")
+        panel.grid(alpha=0.3)
+    panels[-1].set_xlabel("step")
+    return figure
+
+
 def write_figure(figure: "Figure", path: Path, overwrite: bool = False) -> None:
     """Write a figure as a PNG.
 

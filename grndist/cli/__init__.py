@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from grndist import __version__
-from grndist.cli import cluster, cluster_jobs, data, networks, sweeps
+from grndist.cli import cluster, cluster_jobs, data, networks, sweeps, tracking
 from grndist.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
@@ -37,6 +37,10 @@ app.add_typer(store_app, name="store")
 cluster_app = typer.Typer(no_args_is_help=True, help="Files that start a Ray cluster: check.")
 cluster_app.command("check", no_args_is_help=True)(cluster.check)
 app.add_typer(cluster_app, name="cluster")
+
+tracking_app = typer.Typer(no_args_is_help=True, help="What MLflow did not take: replay.")
+tracking_app.command("replay", no_args_is_help=True)(tracking.replay)
+app.add_typer(tracking_app, name="tracking")
 
 
 def _print_version(asked: bool) -> bool:

@@ -74,7 +74,7 @@ def infer(
     edges = edges_of_run(run, k, threshold, 1000 if unsaid else None, lists, whole, overwrite)
     with delivered(path) as file, tracked(run) as tracker:
         write_edges(edges, file, overwrite)
-        tracker.log_file(file, "edges")
+        tracker.log_edges(file, edges.table)
     print(f"{path}: {len(edges)} edges, {'signed' if edges.signed else 'without signs'}, strongest:")
     print(edges.table.head(5).to_string(index=False, float_format="{:.6g}".format))
     if whole is not None:

@@ -33,6 +33,7 @@ from grndist.runs import augmentation
 from grndist.runs.config import RunConfig, WorkersConfig
 from grndist.runs.folder import tracking
 from grndist.runs.learning import steps_of
+from grndist.runs.outcome import log_outcome
 from grndist.runs.refusals import refuse_unfit
 from grndist.runs.stopping import collected
 from grndist.runs.train import (
@@ -79,7 +80,7 @@ def train_on_ray(config: RunConfig, resume: bool = False, overwrite: bool = Fals
             run.place.deliver()
             trained = None if is_over(run) else _train(run, config.workers, tracker)
             final = _newest(run, folder)
-            tracker.log_model({name: final / name for name in checkpoint.NETWORK_FILES})
+            log_outcome(tracker, run.place, final)
             summary = finished(run, final) if trained is None else _summary(run, final, *trained)
         return replace(summary, augmentation=augmentation.reason(run.place.folder), tracking=tracker.where())
 

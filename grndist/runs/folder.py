@@ -3,10 +3,10 @@
 import json
 import logging
 import math
+import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
 
 import yaml
 
@@ -16,8 +16,11 @@ from grndist.files import WriteError, written_aside
 from grndist.runs.config import RunConfig
 from grndist.runs.stopping import Interrupted
 from grndist.runs.workplace import RunError
-from grndist.storage import is_remote, open_storage
-from grndist.tracking import Status, Tracker, TrackingConfig, open_tracker
+from grndist.storage import is_remote, joined, open_storage
+from grndist.tracking import Place, Status, Tracker, TrackingConfig, open_tracker
+from grndist.tracking.record import NAME as RECORD
+from grndist.tracking.record import Record, Recorder, begun, parsed_record
+from grndist.tracking.spool import is_held
 from grndist.training import checkpoint
 
 AUGMENTATION = "augmentation.json"  # what pilots have measured, and chosen
@@ -116,18 +119,14 @@ def _step_of(line: str) -> float:
 
 @contextmanager
 def tracking(folder: Path, config: RunConfig, view: View) -> Iterator[Tracker]:
-    """Log the run to the place of its config; tracking.json remembers where, and how the run ended."""
-    file = folder / "tracking.json"
-    run_id = json.loads(file.read_text())["run_id"] if file.is_file() else ""
+    """Log the run to the place of its config; tracking.json remembers where, and how the run ended.
+
+    What MLflow does not take waits in tracking-spool, which a resumed run sends first, and `replay` later.
+    """
     settings, root = _placed(config)
-    tracker = open_tracker(settings, root, config.name, run_id)
-
-    def remember(status: Status | Literal["RUNNING"]) -> None:
-        with written_aside(file, overwrite=True) as aside:
-            about = {"run_id": tracker.run_id, "status": status, "config": settings.model_dump(mode="json")}
-            aside.write_text(json.dumps(about, indent=1))
-
-    remember("RUNNING")
+    recorder = begun(folder, settings)
+    place = Place(folder, joined(config.runs, config.name))
+    tracker = open_tracker(settings, root, config.name, recorder.record.run_id, place, recorder, is_run=True)
     tracker.log_settings(
         config.model_dump(mode="json") | {"store_digest": view.store.digest, "view_digest": view.digest}
     )
@@ -140,7 +139,6 @@ def tracking(folder: Path, config: RunConfig, view: View) -> Iterator[Tracker]:
         status = "KILLED"
         raise
     finally:
-        remember(status)
         tracker.close(status)
 
 
@@ -160,16 +158,24 @@ def _placed(config: RunConfig) -> tuple[TrackingConfig, Path]:
 def tracked(run: str | Path) -> Iterator[Tracker]:
     """Re-open the tracking of a run directory, to add an edge list or scores; its status stays as it was.
 
-    Nothing is tracked where the directory, a path or URL, does not say how (it was moved away, say).
+    Nothing is tracked where the directory, a path or URL, does not say how (it was moved away, say). A run at a URL
+    keeps what MLflow does not take in a temporary folder of this machine.
     """
     try:
-        about = json.loads(open_storage(run).read("tracking.json"))
+        about = parsed_record(open_storage(run).read(RECORD), f"{run}/{RECORD}")
     except FileNotFoundError:
-        about = {"run_id": "", "status": "FINISHED", "config": {"kind": "none"}}
-    config = validate(TrackingConfig, about["config"], f"{run}/tracking.json")
-    root = Path.cwd() if is_remote(run) else Path(run).parent
-    tracker = open_tracker(config, root, Path(run).name, about["run_id"])
+        about = Record(config=TrackingConfig(kind="none"))
+    if is_remote(run):
+        folder, root, recorder = Path(tempfile.mkdtemp(prefix="grndist-tracking-")), Path.cwd(), Recorder(about)
+    else:
+        folder, root, recorder = Path(run), Path(run).parent, Recorder(about, Path(run))
+    was_killed = about.status == "RUNNING" and not is_held(folder)
+    place = Place(folder, str(folder))
+    tracker = open_tracker(about.config, root, Path(run).name, about.run_id, place, recorder)
     try:
         yield tracker
     finally:
-        tracker.close("FAILED" if about["status"] == "RUNNING" else about["status"])
+        tracker.close("KILLED" if was_killed else "")
+        if is_remote(run):
+            with suppress(OSError):  # it stays if something waits in it
+                folder.rmdir()

@@ -18,6 +18,7 @@ from grndist.errors import UserError
 from grndist.files import WriteError, remove
 from grndist.runs.workplace import RunError, Workplace, refuse
 from grndist.storage import Storage, open_storage
+from grndist.tracking.spool import NAME as SPOOL
 from grndist.training import checkpoint
 
 OWNER = "owner"
@@ -48,9 +49,11 @@ class Mirror:
         self._copied: dict[str, tuple[int, int]] = {}  # bytes and time of change of what is up there
 
     def fetch(self) -> None:
-        """Bring what a run goes on from: its settings, numbers, and newest whole checkpoint."""
-        for key in self.there.intersection(TOP_FILES):
-            (self.folder / key).write_bytes(self.storage.read(key))
+        """Bring what a run goes on from: its settings, numbers, newest whole checkpoint, and what waits for MLflow."""
+        for key in (key for key in self.there if key in TOP_FILES or key.startswith(SPOOL)):
+            path = self.folder / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(self.storage.read(key))
         if checkpoint.whole(self.there):
             checkpoint.fetch_latest(self.storage, CHECKPOINTS, self.folder / CHECKPOINTS)
         self._copied = self._state()
@@ -74,7 +77,8 @@ class Mirror:
                 self.storage.write(key, (self.folder / key).read_bytes())
                 self._copied[key] = now[key]
                 self.there.add(key)
-        self._delete((old | self._not_kept()) - now.keys())
+        sent = {key for key in self._copied if key.startswith(SPOOL)}  # a worker knows of none
+        self._delete((old | sent | self._not_kept()) - now.keys())
         self.replace = False
 
     def _state(self) -> dict[str, tuple[int, int]]:

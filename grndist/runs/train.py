@@ -23,6 +23,7 @@ from grndist.runs.config import RunConfig
 from grndist.runs.folder import metrics_file, prepare, tracking
 from grndist.runs.learning import Learning, learning, resolved, schedule_of, steps_of
 from grndist.runs.mirror import mirrored
+from grndist.runs.outcome import log_outcome
 from grndist.runs.refusals import refuse_unfit
 from grndist.runs.steps import News, Stepping, keeping, precision_of
 from grndist.runs.stopping import Interrupted, collected, stopped_at_once
@@ -96,7 +97,7 @@ def train_begun(
     with tracking(run.place.folder, run.config, run.view) as tracker:
         summary = _train(run, learns, tracker, started, part) if learns else None
         final = checkpoint.latest(run.place.folder / "checkpoints")
-        tracker.log_model({name: final / name for name in checkpoint.NETWORK_FILES})
+        log_outcome(tracker, run.place, final)
     summary = summary or finished(run, final)
     return replace(summary, augmentation=augmentation.reason(run.place.folder), tracking=tracker.where())
 

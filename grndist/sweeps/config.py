@@ -13,6 +13,7 @@ from grndist.runs.config import run_of
 from grndist.storage import absolute
 from grndist.sweeps.objectives import ObjectiveConfig
 from grndist.sweeps.space import Parameter, Settings, at_random, by_ends, grid_size
+from grndist.tracking import TrackingConfig
 
 OWN = ("name", "runs", "store", "training.seed", "training.threads", "tracking", "workers")  # no trial sets these
 TRIED = 16  # random trials whose settings are checked before the first begins
@@ -157,6 +158,13 @@ class Sweep:
         """What conditions of the space see of the run itself, by `key.path`."""
         return flattened(self.base.model_dump(mode="json"))
 
+    @property
+    def tracking(self) -> TrackingConfig:
+        """Where the sweep and its trainings are logged: where the run itself would be."""
+        tracking = self.base.tracking
+        uri = tracking.uri or f"sqlite:///{Path(self.base.runs).resolve() / 'mlflow.db'}"
+        return tracking.model_copy(update={"uri": uri, "tags": tracking.tags | {"sweep": self.config.name}})
+
     def run(self, settings: Settings, folder: Path, seed: int, parent: str = "", **tags: str) -> RunConfig:
         """One training with these settings, in a run directory of its own below `folder`.
 
@@ -164,15 +172,14 @@ class Sweep:
             ConfigError: they do not go together; the message names them.
         """
         changes = merge(*(branch(key, value) for key, value in settings.items()))
-        tracking = self.base.tracking
-        uri = tracking.uri or f"sqlite:///{Path(self.base.runs).resolve() / 'mlflow.db'}"
+        tracking = self.tracking
         own = {
             "name": f"seed-{seed}",
             "runs": str(folder),
             "store": self.base.store,
             "training": {"seed": seed, "threads": self.base.training.threads or max(int(self.config.trial.cpus), 1)},
             "tracking": tracking.model_dump(mode="json")
-            | {"uri": uri, "parent": parent, "tags": {"sweep": self.config.name, **tags}, "log_network": False},
+            | {"parent": parent, "tags": tracking.tags | tags, "log_network": False},
         }
         try:
             return run_of(merge(self.tree, changes, own), self.file)

@@ -24,7 +24,7 @@ from grndist.sweeps.objectives import baseline, refuse_unfit
 from grndist.sweeps.plan import plan_of
 from grndist.sweeps.trial import Order
 from grndist.sweeps.tuning import Asked, concurrent, tuned
-from grndist.tracking import Status, Tracker, TrackingConfig, end_if_open, open_parent
+from grndist.tracking import Status, Tracker, TrackingConfig, end_if_open, open_parent, reference
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def run_sweep(path: Path, overrides: Tree, resume: bool = False) -> SweepSummary
     with opened(sweep, digest, resume) as ledger, _tracked(sweep, ledger) as parent:
         message = f"stopped; what has finished is in {ledger.folder}; go on with the same command and --resume"
         with joined_or_own(config.address):
-            order = Order(sweep, parent.run_id)
+            order = Order(sweep, ledger.read("sweep.json")["parent"])
             with stopped_at_once(message):
                 _log_baselines(sweep, ledger)
             with collected() as signals:
@@ -88,9 +88,8 @@ def _refuse_looks(sweep: Sweep) -> None:
 def _tracked(sweep: Sweep, ledger: Ledger) -> Iterator[Tracker]:
     """The sweep's own run in MLflow; when the block ends, no run of the sweep is left open."""
     about = ledger.read("sweep.json")
-    tracking = sweep.base.tracking
-    parent = open_parent(tracking, Path(sweep.base.runs), sweep.config.name, about.get("run_id", ""), {"sweep": sweep.config.name})
-    ledger.keep("sweep.json", about | {"run_id": parent.run_id})
+    parent = open_parent(sweep.tracking, ledger.folder.parent, sweep.config.name, about.get("run_id", ""))
+    ledger.keep("sweep.json", about | {"run_id": parent.run_id, "parent": about.get("parent") or reference(parent)})
     definitions = {objective.name: objective.definition for objective in sweep.config.objectives}
     parent.log_settings(sweep.config.model_dump(mode="json") | {"definitions": definitions})
     parent.log_dataset(sweep.base.store.rstrip("/").rpartition("/")[2], about["store_digest"], sweep.base.store)

@@ -1,30 +1,31 @@
-"""The half that waits: one MLflow run, its experiment and store, and the logged model.
+"""One MLflow run, written through its id, and the logged model.
 
-Everything here blocks and raises what MLflow raises. The only module that knows MLflow's run ids; it touches no global
-tracking URI, experiment or active run, and imports MLflow only where it is used.
+Everything here blocks and raises what MLflow raises. Touches no global tracking URI, experiment or active run, and
+imports MLflow only where it is used; a server needs no more of MLflow than `mlflow-skinny`. What is written twice is
+there once, except metrics and models (`sender` sees to those).
 """
 
 import contextlib
-import fcntl
 import json
-import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import yaml
 
 from grndist import __version__
-from grndist.tracking.keys import flat, mlflow_key, shortened
+from grndist.tracking.keys import flat, shortened
+from grndist.tracking.keys import is_database as _is_database
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 Status = Literal["FINISHED", "FAILED", "KILLED"]
 
+TABLES = "mlflow.loggedArtifacts"  # MLflow's tag for what its page shows as tables
 HTTP_TIMEOUT = "MLFLOW_HTTP_REQUEST_TIMEOUT"
 ANSWER_SECONDS = "3"  # for a small request: a server that is there answers at once
 UPLOAD_SECONDS = "300"  # for a file, which the server may hand on before it answers
@@ -40,7 +41,14 @@ ENVIRONMENT = {  # MLflow has no other switches for these; a value that the user
     "MLFLOW_UV_AUTO_DETECT": "false",  # it would copy the working directory's uv.lock into the model
 }
 
-logger = logging.getLogger(__name__)
+
+class Point(NamedTuple):
+    """A value of a metric."""
+
+    key: str
+    value: float
+    time: int  # milliseconds
+    step: int
 
 
 def prepare_mlflow() -> None:
@@ -57,10 +65,11 @@ def prepare_mlflow() -> None:
 class Run:
     """One MLflow run, written through explicit ids. Its methods block, and raise what MLflow raises."""
 
-    def __init__(self, client: "MlflowClient", experiment_id: str, run_id: str):
+    def __init__(self, client: "MlflowClient", experiment_id: str, run_id: str, is_known: bool = False):
         self.client = client
         self.experiment_id = experiment_id
         self.run_id = run_id
+        self.is_known = is_known  # it was there before, and may have more than this process knows of
 
     def where(self) -> list[str]:
         """Lines that say how to look at the run."""
@@ -102,18 +111,29 @@ class Run:
         self.client.log_inputs(self.run_id, [DatasetInput(dataset, tags)])
         self.client.set_tag(self.run_id, "grndist.store_digest", digest)
 
-    def log_metrics(self, rows: list[tuple[str, float, int, int]]) -> None:
-        """Log rows of name, value, time in milliseconds and step."""
+    def log_metrics(self, points: list[Point]) -> None:
+        """Log points, whose keys are such that MLflow takes them."""
         from mlflow.entities import Metric
         from mlflow.utils.validation import MAX_METRICS_PER_BATCH
 
-        metrics = [Metric(mlflow_key(name), value, timestamp, step) for name, value, timestamp, step in rows]
-        for batch in _batches(metrics, MAX_METRICS_PER_BATCH):
+        for batch in _batches([Metric(*point) for point in points], MAX_METRICS_PER_BATCH):
             self.client.log_batch(self.run_id, metrics=batch, synchronous=True)
+
+    def points(self, key: str) -> list[Point]:
+        """All points of a metric."""
+        return [Point(m.key, m.value, m.timestamp, m.step) for m in self.client.get_metric_history(self.run_id, key)]
 
     def log_text(self, text: str, name: str) -> None:
         """Log `text` as the artifact `name`."""
         self.client.log_text(self.run_id, text, name)
+
+    def log_table(self, table: dict[str, list[Any]], name: str) -> None:
+        """Log columns and rows (`data`) in the form of MLflow's `log_table`, which would append to what is there."""
+        self.log_text(json.dumps(table), name)
+        tables = json.loads(self.client.get_run(self.run_id).data.tags.get(TABLES, "[]"))
+        entry = {"path": name, "type": "table"}
+        if entry not in tables:
+            self.client.set_tag(self.run_id, TABLES, json.dumps([*tables, entry]))
 
     def log_file(self, path: Path, folder: str) -> None:
         """Upload a file into `folder`, the top if empty."""
@@ -136,79 +156,22 @@ class Run:
             source = model.artifact_location if _is_database(self.client.tracking_uri) else f"models:/{model.model_id}"
             _register(self.client, registered_model_name, source, model.model_id, self.run_id)
 
-    def finish(self, status: Status) -> None:
-        """Set the run's status and end time."""
-        self.client.set_terminated(self.run_id, status)
+    def set_status(self, status: Status | Literal["RUNNING"], time: int) -> None:
+        """Set the run's status and, unless it runs, its end in milliseconds."""
+        if status == "RUNNING":
+            self.client.update_run(self.run_id, status=status)
+        else:
+            self.client.set_terminated(self.run_id, status, time)
 
+    def models(self) -> dict[str, bool]:
+        """Ids of the models that were logged in this run, and whether each is whole."""
+        outputs = {output.model_id for output in self.client.get_run(self.run_id).outputs.model_outputs}
+        found = self.client.search_logged_models([self.experiment_id], f"source_run_id = '{self.run_id}'")
+        return {model.model_id: model.status == "READY" and model.model_id in outputs for model in found}
 
-def open_run(uri: str, experiment: str, root: Path, run_name: str, run_id: str) -> Run:
-    """Continue the run `run_id` if the store at `uri` knows it, otherwise start one; makes what is missing there."""
-    from mlflow import MlflowClient
-
-    if _is_database(uri):
-        root.mkdir(parents=True, exist_ok=True)
-        _reach_database(uri)
-    with _alone_on(uri):
-        client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-    if run_id and (found := _continued(client, run_id)):
-        return found
-    artifacts = (root / "mlflow-artifacts").as_uri() if _is_database(uri) else None  # a server has its own place
-    experiment_id = _experiment_id(client, experiment, artifacts)
-    tags = {"grndist.version": __version__}
-    return Run(client, experiment_id, client.create_run(experiment_id, tags=tags, run_name=run_name).info.run_id)
-
-
-def _is_database(uri: str) -> bool:
-    return not uri.startswith(("http", "databricks"))
-
-
-def _reach_database(uri: str) -> None:
-    """Raise at once if the database is not there; MLflow itself would try again for minutes."""
-    import sqlalchemy
-
-    limit = "timeout" if uri.startswith(("sqlite", "mssql")) else "connect_timeout"
-    engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool, connect_args={limit: int(ANSWER_SECONDS)})
-    with engine.connect() as connection:
-        sqlalchemy.inspect(connection).get_table_names()
-
-
-@contextlib.contextmanager
-def _alone_on(uri: str) -> Iterator[None]:
-    """Keep other processes out while MLflow makes the tables of an SQLite file; it goes wrong if two do so at once."""
-    if not uri.startswith("sqlite"):
-        yield
-        return
-    with Path(uri.split(":///", 1)[1] + ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _continued(client: "MlflowClient", run_id: str) -> Run | None:
-    from mlflow import MlflowException
-
-    try:
-        run = client.get_run(run_id)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        logger.warning("MLflow has no run %s to continue (other or emptied store?); a new one is started", run_id)
-        return None
-    client.update_run(run_id, status="RUNNING")
-    return Run(client, run.info.experiment_id, run_id)
-
-
-def _experiment_id(client: "MlflowClient", name: str, artifacts: str | None) -> str:
-    from mlflow import MlflowException
-
-    if found := client.get_experiment_by_name(name):
-        return found.experiment_id
-    try:
-        return client.create_experiment(name, artifacts)
-    except MlflowException as error:
-        found = client.get_experiment_by_name(name)  # another process may have been faster
-        if error.error_code != "RESOURCE_ALREADY_EXISTS" or found is None:
-            raise
-        return found.experiment_id
+    def delete_model(self, model_id: str) -> None:
+        """Delete what is there of a model."""
+        self.client.delete_logged_model(model_id)
 
 
 def _save_model(files: dict[str, Path], folder: Path, model_id: str, run_id: str) -> Path:

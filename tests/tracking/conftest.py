@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,15 @@ from grndist.tracking import Tracker, TrackingConfig, open_tracker
 REPOSITORY = Path(__file__).parents[2]
 STEPS = 400
 LONG = "gene " * 2000
+EVERYTHING = [
+    "settings",
+    "dataset",
+    "metrics",
+    "file",
+    "model",
+    "scores",
+    "status",
+]  # that `log_all_sorts` and a close log
 
 ONE_PROCESS = f"""
 import sys
@@ -106,6 +116,26 @@ def logged(root: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactor
         tracker.close()
         assert list(Path.cwd().iterdir()) == []  # MLflow's default store is made where one stands
     return tracker
+
+
+@pytest.fixture
+def silent_server() -> Iterator[str]:
+    """The URI of a server that accepts connections and never answers."""
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(50)
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def closed_port() -> int:
+    with socket.socket() as once:
+        once.bind(("127.0.0.1", 0))
+        return once.getsockname()[1]
+
+
+def kinds(spool: Path) -> list[str]:
+    """What waits in a spool, in order."""
+    return [json.loads(line)["kind"] for line in (spool / "entries.jsonl").read_text().splitlines()]
 
 
 def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:

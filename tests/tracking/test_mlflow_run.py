@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from grndist.tracking import Tracker, TrackingConfig, open_tracker
+from grndist.errors import UserError
+from grndist.tracking import Tracker, TrackingConfig, open_tracker, replay
 from tests.tracking.conftest import LONG, STEPS, log_all_sorts, warnings_in
 
 
@@ -157,6 +158,19 @@ def test_an_artifact_place_that_cannot_be_written_keeps_params_and_numbers(
     tracker.close()
     run = client.get_run(tracker.run_id)
     assert (run.info.status, run.data.params, run.data.metrics) == ("FINISHED", {"a": "1"}, {"loss": 1.0, "EPR": 1.0})
-    lost = [warning.split(" of this run")[0] for warning in warnings_in(caplog)]
+    *lost, last = [warning.split(" of this run")[0] for warning in warnings_in(caplog)]
     places = ["the settings", str(checkpoint / "checkpoint.json"), "the model", "scores.json"]
     assert lost == [f"MLflow lacks {place}" for place in places]
+    assert last.endswith("lacks a part")
+
+    with pytest.raises(UserError, match="answers, but does not take the settings .*; this stays in .*tracking-spool"):
+        replay([str(tmp_path)], print)
+    (tmp_path / "mlflow-artifacts").unlink()
+    replay([str(tmp_path)], print)
+    assert not (tmp_path / "run" / "tracking-spool").exists()
+    files = {file.path for file in client.list_artifacts(tracker.run_id)}
+    assert files == {"config.yaml", "checkpoint.json", "scores.json"}
+    run = client.get_run(tracker.run_id)
+    (model,) = run.outputs.model_outputs
+    assert client.get_logged_model(model.model_id).status == "READY"
+    assert (run.info.status, len(client.get_metric_history(tracker.run_id, "EPR"))) == ("FINISHED", 1)
