@@ -88,9 +88,7 @@ def train_run(
         return train_begun(run, overwrite, pass_over, part)
 
 
-def train_begun(
-    run: Begun, overwrite: bool = False, pass_over: Pass = in_one_task, part: float = 1.0
-) -> RunSummary:
+def train_begun(run: Begun, overwrite: bool = False, pass_over: Pass = in_one_task, part: float = 1.0) -> RunSummary:
     """`train_run`, of a run that has begun."""
     started = time.monotonic()
     learns = _prepared(run, overwrite, pass_over)

@@ -53,7 +53,9 @@ class TrialConfig(Config):
 
     cpus: float = Field(1.0, gt=0, description="reserved for each, and its number of CPU threads")
     gpus: float = Field(0.0, ge=0, description="0.25: four trials share a GPU; with training.device=cuda")
-    concurrent: int | None = Field(None, gt=0, description="at the same time; null: as many as the cluster has room for")
+    concurrent: int | None = Field(
+        None, gt=0, description="at the same time; null: as many as the cluster has room for"
+    )
     max_failures: int = Field(2, ge=0, description="how often its process may be lost before the trial has failed")
 
 
@@ -62,7 +64,9 @@ class SweepConfig(Config):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="of the sweep's folder below `sweeps`")
     sweeps: str = Field("sweeps", min_length=1, description="the folder where sweeps are, seen by all nodes")
-    run: str | dict[str, Any] = Field(description="the run that trials differ from: a run file, or what would be in one")
+    run: str | dict[str, Any] = Field(
+        description="the run that trials differ from: a run file, or what would be in one"
+    )
     space: dict[str, Parameter] = Field(min_length=1)
     search: Literal["random", "grid", "tpe"] = Field(
         "random", description="tpe: Optuna's tree-structured Parzen estimator, which learns from finished trials"
@@ -70,11 +74,15 @@ class SweepConfig(Config):
     scheduler: SchedulerConfig = SchedulerConfig()
     budget: BudgetConfig = BudgetConfig()
     replicates: int = Field(1, gt=0, description="trainings of each trial, with one seed after the other")
-    objectives: list[ObjectiveConfig] = Field(min_length=1, description="the first decides; with several, a Pareto table")
+    objectives: list[ObjectiveConfig] = Field(
+        min_length=1, description="the first decides; with several, a Pareto table"
+    )
     confirm: int = Field(3, ge=0, description="fresh seeds on which the best setting and the run's own are compared")
     trial: TrialConfig = TrialConfig()
     seed: int = Field(0, ge=0, description="of the search; replicates have the run's seed and those after it")
-    address: str = Field("", description="of the Ray cluster; empty: that of RAY_ADDRESS, of this machine, or a new one")
+    address: str = Field(
+        "", description="of the Ray cluster; empty: that of RAY_ADDRESS, of this machine, or a new one"
+    )
 
     @field_validator("space")
     @classmethod
@@ -165,6 +173,10 @@ class Sweep:
         uri = tracking.uri or f"sqlite:///{Path(self.base.runs).resolve() / 'mlflow.db'}"
         return tracking.model_copy(update={"uri": uri, "tags": tracking.tags | {"sweep": self.config.name}})
 
+    def at_random(self, number: int) -> Settings:
+        """Random settings of a trial."""
+        return at_random(self.space, self.given, self.config.seed, number)
+
     def run(self, settings: Settings, folder: Path, seed: int, parent: str = "", **tags: str) -> RunConfig:
         """One training with these settings, in a run directory of its own below `folder`.
 
@@ -185,7 +197,9 @@ class Sweep:
             return run_of(merge(self.tree, changes, own), self.file)
         except ConfigError as error:
             said = ", ".join(f"{key}={value}" for key, value in settings.items())
-            raise ConfigError(f"{self.file}: settings that the space allows do not make a run: {said}\n{error}") from None
+            raise ConfigError(
+                f"{self.file}: settings that the space allows do not make a run: {said}\n{error}"
+            ) from None
 
 
 def load_sweep(path: Path, overrides: Tree) -> Sweep:
@@ -217,9 +231,9 @@ def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def _refuse_invalid(sweep: Sweep) -> None:
     """Raise unless the ends of every range, and some random settings, make runs."""
-    middle = at_random(sweep.space, sweep.given, sweep.config.seed, 0)
+    middle = sweep.at_random(0)
     for key, value in by_ends(sweep.space):
         if key in middle:
             sweep.run(middle | {key: value}, sweep.folder, 0)
     for number in range(TRIED):
-        sweep.run(at_random(sweep.space, sweep.given, sweep.config.seed, number), sweep.folder, 0)
+        sweep.run(sweep.at_random(number), sweep.folder, 0)

@@ -1,4 +1,4 @@
-"""A sweep from its file to its summary: trials on Ray, the winner on fresh seeds, everything kept in the sweep's folder."""
+"""A sweep from its file to its summary: trials on Ray, the winner on fresh seeds, everything kept in a folder."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ from grndist.progress import bar
 from grndist.runs.stopping import Interrupted, collected, stopped_at_once
 from grndist.storage import is_remote
 from grndist.sweeps import results
-from grndist.sweeps.config import Sweep, load_sweep
+from grndist.sweeps.config import TRIED, Sweep, load_sweep
 from grndist.sweeps.confirm import Confirmation, confirm
 from grndist.sweeps.ledger import Ledger, opened
 from grndist.sweeps.objectives import baseline, refuse_unfit
@@ -72,15 +72,17 @@ def run_sweep(path: Path, overrides: Tree, resume: bool = False) -> SweepSummary
 
 
 def _refuse_looks(sweep: Sweep) -> None:
-    if sweep.config.looks > 1 and models.is_solved(sweep.base.model):
+    kind = sweep.config.scheduler.kind
+    tried = [sweep.run(sweep.at_random(number), sweep.folder, 0).model for number in range(TRIED)]
+    if sweep.config.looks > 1 and any(models.is_solved(models.resolved(model, True)) for model in tried):
         raise UserError(
-            f"{sweep.file}: scheduler.kind={sweep.config.scheduler.kind} stops trainings half-way, and model.form=full is "
-            "solved in one step; set scheduler.kind=none, or model.form=bilinear"
+            f"{sweep.file}: scheduler.kind={kind} stops trainings half-way, and model.form=full is solved in one step; "
+            "set scheduler.kind=none, or model.form=bilinear"
         )
     if sweep.config.looks > 1 and sweep.base.workers is not None:
         raise UserError(
-            f"{sweep.file}: scheduler.kind={sweep.config.scheduler.kind} is for trials of one process each; set "
-            "scheduler.kind=none, or leave out the run's workers"
+            f"{sweep.file}: scheduler.kind={kind} is for trials of one process each; set scheduler.kind=none, or leave "
+            "out the run's workers"
         )
 
 
@@ -159,8 +161,8 @@ def described(sweep: Sweep, ledger: Ledger) -> str:
     gone = f" ({begun} begun already)" if begun else ""
     kind = "" if config.scheduler.kind == "none" else f", {config.scheduler.kind}"
     return (
-        f"{how_many}{gone} of {config.replicates} replicates, {config.search} search{kind}, {concurrent(sweep)} at a time; "
-        f"{config.goal.name} decides: {config.goal.definition}"
+        f"{how_many}{gone} of {config.replicates} replicates, {config.search} search{kind}, {concurrent(sweep)} at a "
+        f"time; {config.goal.name} decides: {config.goal.definition}"
     )
 
 
@@ -195,9 +197,7 @@ def _why_none(ledger: Ledger) -> str:
     return f"{ledger.folder}: none of {len(trials)} trials has finished{why}"
 
 
-def _summed_up(
-    sweep: Sweep, ledger: Ledger, parent: Tracker, confirmed: Confirmation | None
-) -> SweepSummary:
+def _summed_up(sweep: Sweep, ledger: Ledger, parent: Tracker, confirmed: Confirmation | None) -> SweepSummary:
     """Write tables, figures and the text, and log them."""
     files = results.written(sweep, ledger, confirmed)
     text = results.rendered(sweep, ledger, confirmed)

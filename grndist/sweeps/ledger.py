@@ -7,8 +7,8 @@
           confirmed.json       the best setting and the run's own on fresh seeds
           trials.parquet, *.png, summary.txt
 
-A trial's file is written by the trial's own process, or, before it begins and after it was ended, by the sweep's. Every file
-is written aside and renamed.
+A trial's file is written by the trial's own process, or, before it begins and after it was ended, by the sweep's. Every
+file is written aside and renamed.
 """
 
 import json
@@ -175,8 +175,9 @@ def _refuse_changes(folder: Path, before: Tree, now: Tree) -> None:
         changed = sorted(key for key in now[part] | before[part] if _plain(now[part].get(key)) != before[part].get(key))
         if changed:
             raise SweepError(
-                f"{folder}: --resume goes on with the sweep's own settings, but {where} differs in {', '.join(changed)}; "
-                "give the old values (budget, trial, confirm and address may change), or start another with name=..."
+                f"{folder}: --resume goes on with the sweep's own settings, but {where} differs in "
+                f"{', '.join(changed)}; give the old values (budget, trial, confirm and address may change), or start "
+                "another with name=..."
             )
     if before["store_digest"] != now["store_digest"]:
         raise SweepError(f"{folder}: the store is not the one that this sweep was started on (its digest differs)")

@@ -8,7 +8,7 @@ from typing import Any
 from grndist.sweeps.config import Sweep
 from grndist.sweeps.ledger import Ledger, Trial
 from grndist.sweeps.population import behind, moved_on
-from grndist.sweeps.space import Parameter, Value, at_random, chosen
+from grndist.sweeps.space import Parameter, Value, chosen
 
 
 class Plan:
@@ -53,7 +53,7 @@ class Plan:
     def _settings(self, number: int) -> dict[str, Any]:
         if self._sampler is not None:
             return self._sampler.ask(number)
-        return at_random(self.sweep.space, self.sweep.given, self.sweep.config.seed, number)
+        return self.sweep.at_random(number)
 
 
 class PopulationPlan(Plan):
@@ -106,10 +106,10 @@ class Sampler:
         self._sweep, self._optuna = sweep, optuna
         goal = sweep.config.goal
         # a sampler that goes on must not draw what it drew before
-        sampler = optuna.samplers.TPESampler(
-            seed=sweep.config.seed + 7919 * len(trials), constant_liar=True
+        sampler = optuna.samplers.TPESampler(seed=sweep.config.seed + 7919 * len(trials), constant_liar=True)
+        self._study = optuna.create_study(
+            sampler=sampler, direction="maximize" if goal.direction == "max" else "minimize"
         )
-        self._study = optuna.create_study(sampler=sampler, direction="maximize" if goal.direction == "max" else "minimize")
         self._asked: dict[int, Any] = {}
         for trial in trials:
             self._ask(trial.number, given=trial.settings)
@@ -143,5 +143,7 @@ def _suggested(asked: Any, key: str, parameter: Parameter) -> Value:
         low, high = parameter.bounds
         is_log = parameter.kind.startswith("log")
         suggest = asked.suggest_int if parameter.is_whole else asked.suggest_float
-        value = suggest(key, int(low) if parameter.is_whole else low, int(high) if parameter.is_whole else high, log=is_log)
+        value = suggest(
+            key, int(low) if parameter.is_whole else low, int(high) if parameter.is_whole else high, log=is_log
+        )
     return value

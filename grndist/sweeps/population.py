@@ -1,8 +1,8 @@
 """Population based training (Jaderberg et al. 2017): the worst of a population go on from the best, settings changed.
 
 All members are trained and looked at in turn, those that lag behind first. A member whose last look is among the worst
-quarter of those that have come as far takes the weights and settings of one of the best quarter, and changes the settings
-that may change in mid-training. Chance is a function of the sweep's seed, the member and the look.
+quarter of those that have come as far takes the weights and settings of one of the best quarter, and changes the
+settings that may change in mid-training. Chance is a function of the sweep's seed, the member and the look.
 
 Ray Tune's own PBT needs Tune's checkpoints, and cannot go on after its process was killed; this needs the ledger alone.
 """
@@ -71,5 +71,3 @@ def _stepped(parameter: Parameter, value: Value, factor: float) -> Value:
     low, high = parameter.bounds
     moved = min(max(value * factor, low), high)
     return round(moved) if parameter.is_whole else moved
-
-

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from statistics import stdev
 from typing import Any
@@ -35,7 +36,7 @@ def best_of(trials: Sequence[Trial], goal: ObjectiveConfig) -> Trial | None:
 
 
 def table_of(sweep: Sweep, ledger: Ledger) -> pd.DataFrame:
-    """A row a trial: number, settings, of every objective the mean and the spread (sd) over replicates, how it ended."""
+    """A row a trial: number, settings, mean and spread (sd) over replicates of every objective, how it ended."""
     rows = [_row(sweep, ledger, trial) for trial in ledger.trials()]
     return pd.DataFrame(rows)
 
@@ -84,7 +85,9 @@ def _storable(table: pd.DataFrame, sweep: Sweep) -> pd.DataFrame:
 
 def _lines(ledger: Ledger, goal: ObjectiveConfig, confirmed: Confirmation | None) -> dict[str, float]:
     """What stands beside the trials: baselines, and the run's own settings on fresh seeds."""
-    lines = {method: values[goal.name] for method, values in (ledger.read(BASELINES) or {}).items() if goal.name in values}
+    lines = {
+        method: values[goal.name] for method, values in (ledger.read(BASELINES) or {}).items() if goal.name in values
+    }
     if confirmed is not None:
         lines["run's own settings"] = _mean(confirmed.default[goal.name])
     return {name: value for name, value in lines.items() if value is not None and math.isfinite(value)}
@@ -94,7 +97,11 @@ def _run_file(sweep: Sweep, best: Trial) -> str:
     """A run file that trains the best settings in full."""
     config = sweep.run(best.settings, Path(sweep.base.runs), sweep.base.training.seed)
     tree = config.model_dump(mode="json", exclude={"tracking", "workers"})
-    tree |= {"name": f"{sweep.config.name}-best", "runs": sweep.base.runs, "tracking": sweep.base.tracking.model_dump(mode="json")}
+    tree |= {
+        "name": f"{sweep.config.name}-best",
+        "runs": sweep.base.runs,
+        "tracking": sweep.base.tracking.model_dump(mode="json"),
+    }
     tree["training"]["threads"] = sweep.base.training.threads
     if not tree["preset"]:
         del tree["preset"]
@@ -104,7 +111,8 @@ def _run_file(sweep: Sweep, best: Trial) -> str:
 
 def rendered(sweep: Sweep, ledger: Ledger, confirmed: Confirmation | None) -> str:
     """The summary as text."""
-    console = Console(record=True, width=WIDTH, file=_Nowhere(), highlight=False)
+    page = StringIO()
+    console = Console(file=page, width=WIDTH, highlight=False)
     trials, goal = ledger.trials(), sweep.config.goal
     best = best_of(trials, goal)
     assert best is not None
@@ -119,20 +127,10 @@ def rendered(sweep: Sweep, ledger: Ledger, confirmed: Confirmation | None) -> st
         f"\nbest: trial {best.number}, {said(best.settings)}\n"
         f"everything is in {ledger.folder}: {TRIALS}, parallel.png, over_time.png, parameters.png, trials/\n"
         f"\nnext: grndist train {ledger.folder / BEST}\n"
-        f"then: grndist models register {Path(sweep.base.runs) / (sweep.config.name + '-best')} --name NAME --alias champion",
+        f"then: grndist models register {Path(sweep.base.runs) / f'{sweep.config.name}-best'} --name NAME",
         soft_wrap=True,
     )
-    return console.export_text()
-
-
-class _Nowhere:
-    """A file that keeps nothing: the console's text is exported."""
-
-    def write(self, text: str) -> int:
-        return len(text)
-
-    def flush(self) -> None:
-        """Nothing is held."""
+    return page.getvalue()
 
 
 def said(settings: Settings) -> str:
@@ -150,7 +148,10 @@ def _counts(sweep: Sweep, ledger: Ledger, trials: Sequence[Trial]) -> str:
     seconds = ledger.seconds_used()
     failed = [f"trial {trial.number} failed: {trial.error}" for trial in trials if trial.status == "failed"]
     rate = f", {60 * len(trials) / seconds:.1f} trials a minute" if seconds else ""
-    lines = [f"{len(trials)} trials ({parts}) of {sweep.config.replicates} replicates in {seconds:.0f} s{rate}", *failed[:3]]
+    lines = [
+        f"{len(trials)} trials ({parts}) of {sweep.config.replicates} replicates in {seconds:.0f} s{rate}",
+        *failed[:3],
+    ]
     more = [f"... and {len(failed) - 3} more failed"] if len(failed) > 3 else []
     return "\n".join([*lines, *more])
 
@@ -210,7 +211,10 @@ def _on_fresh_seeds(sweep: Sweep, ledger: Ledger, confirmed: Confirmation) -> Ta
     for who, values in rows.items():
         table.add_row(who, *(_spread(values[objective.name]) for objective in sweep.config.objectives))
     for method, known in (ledger.read(BASELINES) or {}).items():
-        table.add_row(method, *(_spread([known[o.name]] if known.get(o.name) is not None else []) for o in sweep.config.objectives))
+        table.add_row(
+            method,
+            *(_spread([known[o.name]] if known.get(o.name) is not None else []) for o in sweep.config.objectives),
+        )
     return table
 
 

@@ -1,7 +1,7 @@
 """The search space of a sweep: which settings are tried, and what values they may take.
 
-A trial's settings are `key.path: value`, in the grammar of run files. Random settings are a function of the sweep's seed
-and the trial's number alone, so that a sweep that was interrupted asks for the same ones again.
+A trial's settings are `key.path: value`, in the grammar of run files. Random settings are a function of the sweep's
+seed and the trial's number alone, so that a sweep that was interrupted asks for the same ones again.
 """
 
 import math
@@ -88,8 +88,7 @@ class Parameter(Config):
     def applies(self, settings: Settings) -> bool:
         """Whether `settings`, those of the run and of what stands before in the space, fulfil the condition."""
         return all(
-            settings.get(key) in (wanted if isinstance(wanted, list) else [wanted])
-            for key, wanted in self.when.items()
+            settings.get(key) in (wanted if isinstance(wanted, list) else [wanted]) for key, wanted in self.when.items()
         )
 
 
@@ -105,9 +104,7 @@ def chosen(space: Mapping[str, Parameter], base: Mapping[str, Any], choose: Choo
     return settings
 
 
-def at_random(
-    space: Mapping[str, Parameter], base: Mapping[str, Any], seed: int, number: int
-) -> Settings:
+def at_random(space: Mapping[str, Parameter], base: Mapping[str, Any], seed: int, number: int) -> Settings:
     """Settings of trial `number`: grids in turn, everything else by chance."""
     rest, place = divmod(number, grid_size(space))
     corner = _corner(space, place)
@@ -149,5 +146,3 @@ def _corner(space: Mapping[str, Parameter], place: int) -> Settings:
 def by_ends(space: Mapping[str, Parameter]) -> list[tuple[str, Value]]:
     """Every setting with every value that has to be allowed: the ends of ranges, all that are listed."""
     return [(key, value) for key, parameter in space.items() for value in parameter.ends]
-
-

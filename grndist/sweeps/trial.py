@@ -39,9 +39,7 @@ class Order:
 
     def configs(self, settings: Settings, folder: Path, seeds: Sequence[int], **tags: str) -> list[RunConfig]:
         """A run for each seed."""
-        return [
-            self.sweep.run(settings, folder, seed, self.parent, replicate=str(seed), **tags) for seed in seeds
-        ]
+        return [self.sweep.run(settings, folder, seed, self.parent, replicate=str(seed), **tags) for seed in seeds]
 
     def replicates(self, trial: Trial) -> list[RunConfig]:
         """The runs of a trial."""

@@ -20,7 +20,9 @@ def test_a_run_of_a_trial_has_its_settings_and_a_place_of_its_own(tmp_path: Path
 def test_the_run_may_be_a_file_beside_the_sweeps(tmp_path: Path, store_path: Path):
     (tmp_path / "run.yaml").write_text(f"preset: dazzle\nstore: {store_path}\n")
     file = sweep_file(tmp_path, store_path)
-    file.write_text(yaml.safe_dump(read_tree(file) | {"run": "run.yaml", "space": {"model.alpha": {"uniform": [1, 2]}}}))
+    file.write_text(
+        yaml.safe_dump(read_tree(file) | {"run": "run.yaml", "space": {"model.alpha": {"uniform": [1, 2]}}})
+    )
     sweep = load_sweep(file, {})
     assert sweep.base.preset == "dazzle"
     assert sweep.run({"model.alpha": 1.5}, tmp_path, 0).model.alpha == 1.5

@@ -11,7 +11,9 @@ from tests.sweeps.sweep_files import sweep_of
 
 def test_a_trial_comes_back_as_it_was_written(tmp_path: Path):
     ledger = Ledger(tmp_path)
-    trial = Trial(7, {"model.embedding": 4, "x": None}, "stopped", [Look(0.5, {"epr": [1.0, math.nan]})], 12.5, "why", 3)
+    trial = Trial(
+        7, {"model.embedding": 4, "x": None}, "stopped", [Look(0.5, {"epr": [1.0, math.nan]})], 12.5, "why", 3
+    )
     ledger.write(trial)
     (found,) = ledger.trials()
     assert repr(found) == repr(trial)
@@ -49,12 +51,12 @@ def test_a_sweep_goes_on_only_when_asked_and_only_as_it_was(tmp_path: Path, stor
         pass
     with opened(sweep_of(tmp_path, store_path, budget={"trials": 9}), "abc", resume=True) as ledger:
         assert ledger.read("sweep.json")["run_id"] == "17"
-    with pytest.raises(SweepError, match="differs in replicates"):
-        with opened(sweep_of(tmp_path, store_path, replicates=2), "abc", resume=True):
-            pass
-    with pytest.raises(SweepError, match="the run file differs in training"):
-        with opened(sweep_of(tmp_path, store_path, run={"training": {"steps": 9}}), "abc", resume=True):
-            pass
+    more = sweep_of(tmp_path, store_path, replicates=2)
+    with pytest.raises(SweepError, match="differs in replicates"), opened(more, "abc", resume=True):
+        pass
+    longer = sweep_of(tmp_path, store_path, run={"training": {"steps": 9}})
+    with pytest.raises(SweepError, match="the run file differs in training"), opened(longer, "abc", resume=True):
+        pass
     with pytest.raises(SweepError, match="its digest differs"), opened(sweep, "abd", resume=True):
         pass
 

@@ -46,7 +46,10 @@ def same(one: Trial, other: Trial) -> bool:
 def test_a_sweep_from_its_file_to_its_summary(tmp_path: Path, store_path: Path):
     from mlflow import MlflowClient
 
-    two = [{"kind": "reference", "file": str(tmp_path / "network.tsv"), "measure": "auprc_ratio"}, {"kind": "stability", "k": 20}]
+    two = [
+        {"kind": "reference", "file": str(tmp_path / "network.tsv"), "measure": "auprc_ratio"},
+        {"kind": "stability", "k": 20},
+    ]
     run = {"tracking": {"kind": "mlflow"}}
     file = sweep_file(tmp_path, store_path, objectives=two, replicates=2, confirm=2, run=run)
     ledger, text = swept(file)
@@ -89,7 +92,7 @@ def killed_at_random(file: Path, ledger: Ledger, enough: int) -> None:
     try:
         until(lambda: sum(trial.is_over for trial in ledger.trials()) >= enough or driver.poll() is not None)
         assert driver.poll() is None, log.read_text()
-        time.sleep(moment := random.uniform(0, 2))  # noqa: S311
+        time.sleep(moment := random.uniform(0, 2))
         print(f"killed {moment:.3f} s after {enough} trials")
         below = psutil.Process(driver.pid).children(recursive=True)
     finally:
@@ -140,13 +143,21 @@ def test_with_tpe_and_asha_nothing_is_done_again_and_the_budget_is_kept(tmp_path
 def test_what_does_not_train_is_a_failed_trial_and_the_sweep_goes_on(tmp_path: Path, store_path: Path):
     space = {"training.learning_rate": {"grid": [1e-3, 1e38]}}
     file = sweep_file(tmp_path, store_path)
-    ledger, text = swept(file, space={"model.embedding": {"choice": [4]}, **space, "model.hidden": {"choice": [0.5]}}, budget={"trials": 2})
+    ledger, text = swept(
+        file,
+        space={"model.embedding": {"choice": [4]}, **space, "model.hidden": {"choice": [0.5]}},
+        budget={"trials": 2},
+    )
     assert [trial.status for trial in ledger.trials()] == ["finished", "failed"]
     assert "trial 1 failed: the loss is" in text
 
 
 def test_where_nothing_trains_there_is_one_message(tmp_path: Path, store_path: Path):
-    space = {"model.embedding": {"choice": [4]}, "model.hidden": {"choice": [0.5]}, "training.learning_rate": {"choice": [1e38]}}
+    space = {
+        "model.embedding": {"choice": [4]},
+        "model.hidden": {"choice": [0.5]},
+        "training.learning_rate": {"choice": [1e38]},
+    }
     with pytest.raises(UserError, match=r"none of 2 trials has finished; trial 0: the loss is"):
         swept(sweep_file(tmp_path, store_path), space=space, budget={"trials": 2})
 
