@@ -1,7 +1,6 @@
-"""Layouts and figures: UMAP through scanpy, drawn with matplotlib. Knows nothing of models and runs."""
+"""Cells in two dimensions: UMAPs through scanpy, of their expression and of a latent space."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
@@ -9,9 +8,8 @@ import pandas as pd
 from jaxtyping import Bool, Float
 from scipy import sparse
 
-from grndist.errors import UserError
-from grndist.files import written_aside
 from grndist.genes import some
+from grndist.plots.writing import PlotError, new_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,14 +20,9 @@ LABELS = 18  # told apart by colour
 MANY = 1000  # cells; the hairs of more are a felt
 HAIRY = 200  # of many cells, those that have hairs
 GREY, BLUE = "#c8c8c8", "#3b6ea5"
-ENDING = ".png"
 
 Values: TypeAlias = Float[np.ndarray, "cells genes"] | sparse.csr_matrix
 Positions: TypeAlias = Float[np.ndarray, "cells 2"]
-
-
-class PlotError(UserError):
-    """What is asked for cannot be drawn."""
 
 
 def principal_axes(values: Values, seed: int) -> Float[np.ndarray, "genes d"]:
@@ -87,16 +80,6 @@ def colour_column(obs: pd.DataFrame, asked: str | None) -> str | None:
     return asked
 
 
-def refuse_ending(where: str) -> None:
-    """Raise unless a figure can be written under this name; call it before long work.
-
-    Raises:
-        PlotError: it does not end in .png.
-    """
-    if not where.endswith(ENDING):
-        raise PlotError(f"{where}: the figure is a PNG; give a name that ends in {ENDING}")
-
-
 @dataclass(frozen=True)
 class Latent:
     """Positions of cells: by their expression, in the latent space, and there of every sample of theirs."""
@@ -118,11 +101,7 @@ def latent_figure(places: Latent, obs: pd.DataFrame, colour: str | None) -> "Fig
     Raises:
         PlotError: there is no such column.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 6.2), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(13, 6.2)
     left, right = figure.subplots(1, 2)
     column = colour_column(obs, colour)
     colours = _colours(None if column is None else obs[column], len(obs))
@@ -134,41 +113,6 @@ def latent_figure(places: Latent, obs: pd.DataFrame, colour: str | None) -> "Fig
     right.set_title(f"Latent space z, {len(places.samples)} sample{'s' * (len(places.samples) > 1)} a cell")
     _explain(figure, [left, right], colours)
     return figure
-
-
-def loss_figure(table: pd.DataFrame) -> "Figure":
-    """Draw losses over steps, one panel each; what has no finite value is left out.
-
-    Args:
-        table: losses, a row for each step (the index) and a column for each loss; NaN where one was not computed.
-
-    Raises:
-        PlotError: there is nothing to draw.
-    """
-    from matplotlib.figure import Figure
-
-    losses = [name for name in table if np.isfinite(table[name]).any()]
-    if not losses:
-        raise PlotError("no loss has a finite value: nothing to draw")
-    figure = Figure(figsize=(7, 0.6 + 1.6 * len(losses)), layout="constrained")
-    panels = figure.subplots(len(losses), sharex=True, squeeze=False)[:, 0]
-    for panel, name in zip(panels, losses, strict=True):
-        values = table[name][np.isfinite(table[name])]
-        panel.plot(values.index, values, color=BLUE, linewidth=1, marker="." if len(values) < 30 else "")
-        panel.set_title(name, loc="left", fontsize="small")
-        panel.grid(alpha=0.3)
-    panels[-1].set_xlabel("step")
-    return figure
-
-
-def write_figure(figure: "Figure", path: Path, overwrite: bool = False) -> None:
-    """Write a figure as a PNG.
-
-    Raises:
-        UserError: `path` exists and `overwrite` is false, or its folder does not.
-    """
-    with written_aside(path, overwrite) as aside:
-        figure.savefig(aside, dpi=160, format="png")
 
 
 @dataclass(frozen=True)
