@@ -64,6 +64,7 @@ class Model(Protocol):
         """
 
 
+@runtime_checkable
 class StackedModels(Protocol):
     """Several models of one kind whose parameters are stacked, [models, ...]."""
 

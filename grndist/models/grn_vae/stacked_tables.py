@@ -21,7 +21,7 @@ from grndist.models.grn_vae.tables import (
     interpolated,
 )
 
-Layer = tuple[Float[Tensor, "replicates outputs inputs"], Float[Tensor, "replicates outputs"]]  # weight, bias
+Layer = tuple[Float[Tensor, "replicates _ _"], Float[Tensor, "replicates _"]]  # weight [.., outputs, inputs], bias
 
 
 @dataclass(frozen=True)
