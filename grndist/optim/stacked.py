@@ -92,9 +92,12 @@ class Stacked:
             self._arithmetic.numbers(optimizer.param_groups[0], max(count, 1))
             for optimizer, count in zip(own, steps, strict=True)
         ]
-        tensors = [parameter.leaf, parameter.leaf.grad, *parameter.moments]
-        arrays = [tensor.detach().contiguous().view(len(own), -1).numpy() for tensor in tensors if tensor is not None]
-        self._arithmetic.kernel(models, *arrays, np.array(numbers, dtype=arrays[0].dtype))
+        assert parameter.leaf.grad is not None
+        tensors = [parameter.leaf.detach(), parameter.leaf.grad.contiguous(), *parameter.moments]
+        arrays = [tensor.view(len(own), -1).numpy() for tensor in tensors]
+        with np.errstate(over="ignore"):  # a rate that is too large ends its own run, as any other that diverges
+            rows = np.array(numbers, dtype=arrays[0].dtype)
+        self._arithmetic.kernel(models, *arrays, rows)
         for at in models:
             increment_version(parameter.own[at])
             if isinstance(own[at], Adam | RMSprop):  # which count in integers

@@ -1,8 +1,8 @@
 """Several runs trained together in this process: replicates with other seeds, trials with other rates and weights.
 
-Each leaves the run directory that `train_run` would have left, and can be resumed by it. Every run keeps the batches and
-random numbers of its own seed: reading them is 2 to 4 % of a step, so that sharing them would gain less than it costs
-to have two kinds of runs.
+Each leaves the run directory that `train_run` would have left, and can be resumed by it. Every run keeps the batches
+and random numbers of its own seed: reading them is 2 to 4 % of a step, so that sharing them would gain little, and a
+seed would no longer mean the same run everywhere.
 """
 
 import logging
@@ -48,19 +48,24 @@ def can_pack(configs: Sequence[RunConfig]) -> str:
     """Why these runs cannot be trained together, in words; empty where they can."""
     if len({joined(config.runs, config.name) for config in configs}) < max(len(configs), 2):
         return "it takes two runs or more, with directories of their own"
-    first, training = configs[0], configs[0].training
     reason = _difference(configs) or models.not_stackable([config.model for config in configs])
-    if reason:
-        return reason
-    if first.workers is not None:
-        return "workers train one run at a time"
-    if training.device != "cpu":
-        return f"training.device={training.device} has no stacked form"
-    if training.sampling != "shuffled":
-        return f"training.sampling={training.sampling}: a step may have other numbers of cells with another seed"
-    if training.genes_per_step is not None and training.genes_per_step < _n_genes(first):
-        return f"training.genes_per_step={training.genes_per_step}: a step has other genes with another seed"
-    return ""
+    return reason or _of_each(configs[0])
+
+
+def _of_each(config: RunConfig) -> str:
+    """Why such runs cannot be trained together, however alike they are."""
+    training = config.training
+    reasons = {
+        "workers train one run at a time": config.workers is not None,
+        f"training.device={training.device} has no stacked form": training.device != "cpu",
+        f"training.sampling={training.sampling}: a step may have other numbers of cells with another seed": (
+            training.sampling != "shuffled"
+        ),
+        f"training.genes_per_step={training.genes_per_step}: a step has other genes with another seed": (
+            training.genes_per_step is not None and training.genes_per_step < _n_genes(config)
+        ),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
 
 
 def _difference(configs: Sequence[RunConfig]) -> str:
