@@ -3,9 +3,9 @@
 This is the only module that knows which kinds there are.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Protocol, runtime_checkable
+from typing import Annotated, Any, ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int64
 from pydantic import Field
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from grndist.data.facts import Facts
 from grndist.data.perturbations import perturbations_of
 from grndist.data.stream.batch import Batch, MomentsBatch
+from grndist.data.stream.batches import Batches
 from grndist.data.view import View
 from grndist.models import catran_d
 from grndist.models.catran import CaTran, CaTranConfig
@@ -21,6 +22,7 @@ from grndist.models.catran_d import CaTranD, CaTranDConfig
 from grndist.models.grn_vae import GRNVAE, GRNVAEConfig, memory
 from grndist.models.grn_vae.held_out import error_from_others
 from grndist.models.grn_vae.memory import StepMemory, StepSizes
+from grndist.models.grn_vae.stacked import StackedGRNVAE, why_not_stacked
 from grndist.optim import OptimizerConfig
 from grndist.workers import ALONE, Workers
 
@@ -60,6 +62,14 @@ class Model(Protocol):
 
         What is taken by blocks (`optim.BlockParameter`) is not among them.
         """
+
+
+@runtime_checkable
+class StackedModels(Protocol):
+    """Several models of one kind whose parameters are stacked, [models, ...]."""
+
+    def losses(self, batches: Batches) -> dict[str, Float[Tensor, " models"]]:
+        """The loss terms of every model's own batch, in training."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +157,23 @@ def held_out_error(model: AnyModel, batches: Iterable[Batch]) -> float:
 def described(config: ModelConfig) -> str:
     """The model in a few words, its form where that was chosen."""
     return f"{config.kind} ({config.form})" if isinstance(config, CaTranDConfig) else config.kind
+
+
+def not_stackable(configs: Sequence[ModelConfig]) -> str:
+    """Why models with these settings, of one kind, cannot be stacked, in words; empty where they can."""
+    found = [config for config in configs if isinstance(config, GRNVAEConfig)]
+    return why_not_stacked(found) if len(found) == len(configs) else f"model.kind={configs[0].kind} has no stacked form"
+
+
+def stacked(models: Sequence[Any], parameters: Mapping[str, Tensor]) -> StackedModels:
+    """Models that can be stacked, in training; `parameters` are theirs, [models, ...], by a model's names.
+
+    Raises:
+        TypeError: there is no such form of them.
+    """
+    if all(isinstance(model, GRNVAE) for model in models):
+        return StackedGRNVAE(models, parameters)
+    raise TypeError(f"{type(models[0]).__name__} has no stacked form")
 
 
 def build(config: ModelConfig, facts: Facts, seed: int) -> Built:

@@ -41,7 +41,7 @@ class Optimizers:
     def prepare(self, epoch: int, step: int) -> None:
         """Freeze the groups that this epoch leaves alone, and set the learning rates of this (global) step."""
         for name, parameters in self.groups.items():
-            trained = name in self._trained(epoch)
+            trained = name in self.trained(epoch)
             for parameter in parameters:
                 parameter.requires_grad_(trained)
                 parameter.grad = None
@@ -51,7 +51,7 @@ class Optimizers:
 
     def step(self, epoch: int) -> None:
         """Update the groups of this epoch; the momentum of the others stays as it is."""
-        for name in self._trained(epoch):
+        for name in self.trained(epoch):
             self.optimizers[name].step()
 
     def state_dict(self) -> dict[str, dict[str, Any]]:
@@ -63,7 +63,7 @@ class Optimizers:
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state[name])
 
-    def _trained(self, epoch: int) -> list[str]:
+    def trained(self, epoch: int) -> list[str]:
         """All groups, unless there are two that take turns."""
         if self.config.schedule == "joint" or len(self.groups) < 2:
             return list(self.groups)

@@ -75,3 +75,40 @@ def adam_block(rows, gradient, columns, values, mean, square, rate, of_mean, kep
             square_row[at] = kept * square_row[at] + new * slope * slope
             step = rate * mean_row[at] / (np.sqrt(square_row[at]) / root + epsilon)
             values_row[at] = left * values_row[at] - step
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+@no_type_check
+def lion(values, gradient, mean, rate, first, of_first, second, of_second, left):
+    """Lion: values = left values - rate sign(first mean + of_first gradient); then the mean moves on."""
+    for i in range(len(values)):
+        towards = first * mean[i] + of_first * gradient[i]
+        values[i] = left * values[i] - rate * np.sign(towards)
+        mean[i] = second * mean[i] + of_second * gradient[i]
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+@no_type_check
+def rmsprop_of_models(models, values, gradient, square, numbers):
+    """`rmsprop` of some rows, each a model's, with a row of numbers of its own."""
+    for at in models:
+        own = numbers[at]
+        rmsprop(values[at], gradient[at], square[at], own[0], own[1], own[2], own[3])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+@no_type_check
+def adam_of_models(models, values, gradient, mean, square, numbers):
+    """`adam` of some rows, each a model's, with a row of numbers of its own."""
+    for at in models:
+        own = numbers[at]
+        adam(values[at], gradient[at], mean[at], square[at], own[0], own[1], own[2], own[3], own[4], own[5], own[6])
+
+
+@njit(nogil=True, cache=True, error_model="numpy")
+@no_type_check
+def lion_of_models(models, values, gradient, mean, numbers):
+    """`lion` of some rows, each a model's, with a row of numbers of its own."""
+    for at in models:
+        own = numbers[at]
+        lion(values[at], gradient[at], mean[at], own[0], own[1], own[2], own[3], own[4], own[5])

@@ -50,14 +50,15 @@ class _OfMatrices(torch.optim.Optimizer):
         if not state:
             state |= {"step": 0} | {name: torch.zeros_like(parameter) for name in self.moments}
         state["step"] += 1
-        numbers, moments = self._numbers(group, state["step"]), [state[name] for name in self.moments]
+        numbers, moments = self.numbers(group, state["step"]), [state[name] for name in self.moments]
         if block is not None:
             over_block(self.rule, block, [parameter, *moments], numbers)
         elif parameter.grad is not None:
             over_whole(self.rule, [parameter, parameter.grad.contiguous(), *moments], numbers)
 
+    @classmethod
     @abstractmethod
-    def _numbers(self, group: dict[str, Any], steps: int) -> tuple[float, ...]:
+    def numbers(cls, group: dict[str, Any], steps: int) -> tuple[float, ...]:
         """What the rule is given beside matrices, after so many steps."""
 
 
@@ -70,7 +71,9 @@ class RMSprop(_OfMatrices):
     def __init__(self, parameters: list[nn.Parameter], lr: float):
         super().__init__(parameters, {"lr": lr, "alpha": 0.99, "eps": 1e-8})
 
-    def _numbers(self, group: dict[str, Any], steps: int) -> tuple[float, ...]:
+    @classmethod
+    def numbers(cls, group: dict[str, Any], steps: int) -> tuple[float, ...]:
+        """See `_OfMatrices`."""
         return group["lr"], group["alpha"], 1 - group["alpha"], group["eps"]
 
 
@@ -85,7 +88,9 @@ class Adam(_OfMatrices):
     ):
         super().__init__(parameters, {"lr": lr, "betas": betas, "eps": 1e-8, "weight_decay": weight_decay})
 
-    def _numbers(self, group: dict[str, Any], steps: int) -> tuple[float, ...]:
+    @classmethod
+    def numbers(cls, group: dict[str, Any], steps: int) -> tuple[float, ...]:
+        """See `_OfMatrices`."""
         rate, (first, second) = group["lr"], group["betas"]
         root, left = math.sqrt(1 - second**steps), 1 - rate * group["weight_decay"]
         return rate / (1 - first**steps), 1 - first, second, 1 - second, root, group["eps"], left

@@ -34,7 +34,7 @@ def over_whole(rule: Rule, tensors: list[Tensor], numbers: tuple[float, ...]) ->
             rule.plain(*(tensor[part] for tensor in tensors), *numbers)
         return
     flat = [tensor.detach().view(-1).numpy() for tensor in tensors]
-    given = _as_type_of(flat[0], numbers)
+    given = as_type_of(flat[0], numbers)
     for_each(pieces(len(flat[0]), PART), lambda _, part: rule.whole(*(array[part] for array in flat), *given))
     increment_version(tensors[0])
 
@@ -54,11 +54,12 @@ def over_block(rule: Rule, block: Block, matrices: list[Tensor], numbers: tuple[
         np.arange(n) if index is None else index.numpy()
         for n, index in zip(slope.shape, (block.rows, block.columns), strict=True)
     )
-    given = _as_type_of(slope, numbers)
+    given = as_type_of(slope, numbers)
     parts = pieces(len(rows), max(1, PART // max(1, len(columns))))
     for_each(parts, lambda _, part: rule.block(rows[part], slope[part], columns, *arrays, *given))
     increment_version(matrices[0])
 
 
-def _as_type_of(array: np.ndarray, numbers: tuple[float, ...]) -> list[np.generic]:
+def as_type_of(array: np.ndarray, numbers: tuple[float, ...]) -> list[np.generic]:
+    """The numbers in the precision of an array: a kernel is then compiled once for it."""
     return [array.dtype.type(number) for number in numbers]

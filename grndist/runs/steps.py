@@ -112,7 +112,7 @@ class Stepping:
     def go(self, until: int | None = None) -> None:
         """Take all steps that are left, or those up to step `until`, and save the last."""
         state, steps = self.learns.state, self.learns.steps if until is None else until
-        train(state, self.learns.batch_at, steps, self._after_step, self.precision, self.workers)
+        train(state, self.learns.batch_at, steps, self.after_step, self.precision, self.workers)
         self.save(state)
 
     @property
@@ -120,7 +120,7 @@ class Stepping:
         """Cells per second since the preparation began; cells whose moments were summed count once."""
         return self.cells / max(time.monotonic() - self.started, 1e-9)
 
-    def _after_step(self, state: State, batch: Batch | MomentsBatch, losses: dict[str, float]) -> bool:
+    def after_step(self, state: State, batch: Batch | MomentsBatch, losses: dict[str, float]) -> bool:
         """What `training.loop.train` calls; whether this was the last step."""
         training, ends = self.config.training, state.step == self.learns.steps
         self.cells += self.learns.cells_per_step

@@ -91,7 +91,7 @@ def train_run(
 def train_begun(run: Begun, overwrite: bool = False, pass_over: Pass = in_one_task, part: float = 1.0) -> RunSummary:
     """`train_run`, of a run that has begun."""
     started = time.monotonic()
-    learns = _prepared(run, overwrite, pass_over)
+    learns = prepared(run, overwrite, pass_over)
     with tracking(run.place.folder, run.config, run.view) as tracker:
         summary = _train(run, learns, tracker, started, part) if learns else None
         final = checkpoint.latest(run.place.folder / "checkpoints")
@@ -166,7 +166,7 @@ def _settled(place: Workplace, config: RunConfig, view: View, overwrite: bool) -
     return config
 
 
-def _prepared(run: Begun, overwrite: bool, pass_over: Pass) -> Learning | None:
+def prepared(run: Begun, overwrite: bool, pass_over: Pass) -> Learning | None:
     """What is to be learnt from where the run stands, with a line in the log; None after the last step.
 
     Raises:

@@ -19,6 +19,7 @@ from grndist.sweeps.ledger import Ledger, Look, Trial, Values
 from grndist.sweeps.objectives import measured
 from grndist.sweeps.space import Settings
 from grndist.training import checkpoint
+from grndist.training.loop import TrainingError
 
 INHERITED = "inherited.json"  # in the run directory of a member of a population: where its weights come from
 
@@ -103,7 +104,9 @@ def train(configs: Sequence[RunConfig], part: float) -> None:
     """Train runs up to a part of their steps, together where that pays."""
     fresh = not any(_is_begun(config) for config in configs)
     if part == 1 and fresh and len(configs) > 1 and not can_pack(configs) and pays(configs):
-        train_packed(configs, overwrite=any(_folder(config).exists() for config in configs))
+        for result in train_packed(configs, overwrite=any(_folder(config).exists() for config in configs)):
+            if isinstance(result, TrainingError):
+                raise result
         return
     for config in configs:
         begun = _is_begun(config)

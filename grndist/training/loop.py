@@ -81,13 +81,18 @@ def _step(
     values = added_up(shares.detach(), state.model, batch.genes, workers)
     losses = dict(zip(terms, values.tolist(), strict=True)) | {"loss": values.sum().item()}
     if not math.isfinite(losses["loss"]):
-        raise TrainingError(
-            f"the loss is {losses['loss']} at step {state.step} ({losses}); "
-            "lower training.learning_rate, or check the data for extreme values"
-        )
+        raise not_finite(state.step, losses)
     state.optimizers.step(batch.epoch)
     state.step += 1
     return losses
+
+
+def not_finite(step: int, losses: dict[str, float]) -> TrainingError:
+    """What ends a training whose loss is not a number, or infinite."""
+    return TrainingError(
+        f"the loss is {losses['loss']} at step {step} ({losses}); "
+        "lower training.learning_rate, or check the data for extreme values"
+    )
 
 
 def held_out_loss(

@@ -97,7 +97,7 @@ class GRNVAE(nn.Module):
             "kl": config.beta * (self._divergence(found).sum() / n_entries),
         }
         if batch.epoch >= config.sparse_delay:
-            terms["sparse"] = config.alpha * found.size * self._share_of(len(batch.genes)) / workers.count
+            terms["sparse"] = config.alpha * found.size * self.share_of(len(batch.genes)) / workers.count
         if config.classifier_weight > 0 and seen.dropped is not None:
             guess = plain.network_of_one_number(self.classifier, found.z)[0]
             surprise = nn.functional.binary_cross_entropy_with_logits(
@@ -110,10 +110,11 @@ class GRNVAE(nn.Module):
         """The batch, augmented in epochs that train the networks (and the others, where the settings say so)."""
         trains_networks = next(self.encoder.parameters()).requires_grad
         augment = self.training and (self.config.augment_adjacency_epochs or trains_networks)
-        return augmented(batch, self.mean[batch.genes], self.std[batch.genes], self.config, augment)
+        rate = self.config.rate if augment and self.config.rate > 0 else None
+        return augmented(batch, self.mean[batch.genes], self.std[batch.genes], self.config, rate)
 
     def _restored(self, seen: Seen, batch: Batch) -> Restored:
-        noise = batch.draw("latent", lambda rng, rows: _normal(rng, rows, seen.x.shape[1])).to(seen.x)
+        noise = batch.draw("latent", lambda rng, rows: standard_normal(rng, rows, seen.x.shape[1])).to(seen.x)
         a, at = self.block(batch.genes)
         with torch.autocast(seen.x.device.type, enabled=False):  # I - A is too close to singular for half precision
             given = self.encoder, self.decoder, seen.x, noise, a, at, self.prior(batch.genes)
@@ -136,7 +137,7 @@ class GRNVAE(nn.Module):
         one = self.mean.new_ones(1)
         return torch.stack([network(one)[genes] for network in self.prior_networks])
 
-    def _share_of(self, n: int) -> float:
+    def share_of(self, n: int) -> float:
         """Weight of a sum over A[S, S] with n genes, such that its mean over subsets is sum |A| / genes^2."""
         genes = len(self.mean)
         return (genes - 1) / genes / max(n * (n - 1), 1)
@@ -241,5 +242,6 @@ def _category(n_genes: int, width: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(n_genes, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 1))
 
 
-def _normal(rng: np.random.Generator, rows: slice, n_genes: int) -> np.ndarray:
+def standard_normal(rng: np.random.Generator, rows: slice, n_genes: int) -> np.ndarray:
+    """Noise of the latent layer."""
     return rng.standard_normal((rows.stop - rows.start, n_genes), dtype=np.float32)

@@ -20,10 +20,10 @@ WORTHWHILE = 8  # iterations that the two solves of a training step need togethe
 class Factor(Protocol):
     """What stands for (I - A)^-1."""
 
-    def solve(self, z: Float[Tensor, "cells genes"]) -> Float[Tensor, "cells genes"]:
+    def solve(self, z: Float[Tensor, "*replicates cells genes"]) -> Float[Tensor, "*replicates cells genes"]:
         """`z` (I - A)^-1."""
 
-    def solve_transposed(self, g: Float[Tensor, "cells genes"]) -> Float[Tensor, "cells genes"]:
+    def solve_transposed(self, g: Float[Tensor, "*replicates cells genes"]) -> Float[Tensor, "*replicates cells genes"]:
         """`g` (I - A)^-T."""
 
 
@@ -46,6 +46,24 @@ class _LU:
 
     def solve_transposed(self, g: Float[Tensor, "cells genes"]) -> Float[Tensor, "cells genes"]:
         return torch.linalg.lu_solve(self.matrix, self.pivots, g.T, adjoint=True).T
+
+
+class Several:
+    """The factors of several replicates, for rows of each.
+
+    One after the other: PyTorch 2.13's LU of a batch of matrices has wrong pivots on a CPU with more than one thread.
+    """
+
+    def __init__(self, a: Float[Tensor, "replicates genes genes"]):
+        self.factors = [lu(each) for each in a]
+
+    def solve(self, z: Float[Tensor, "replicates cells genes"]) -> Float[Tensor, "replicates cells genes"]:
+        """See `Factor`."""
+        return torch.stack([factor.solve(rows) for factor, rows in zip(self.factors, z, strict=True)])
+
+    def solve_transposed(self, g: Float[Tensor, "replicates cells genes"]) -> Float[Tensor, "replicates cells genes"]:
+        """See `Factor`."""
+        return torch.stack([factor.solve_transposed(rows) for factor, rows in zip(self.factors, g, strict=True)])
 
 
 class Stale:

@@ -10,6 +10,7 @@ they are worst. Without the halving it is better still (64 times for values, 32 
 a bound.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
@@ -47,7 +48,7 @@ class Table:
 
     def at(self, x: Float[Tensor, "..."]) -> Float[Tensor, "outputs ..."]:
         """The interpolated outputs at places inside the table's range."""
-        return _Interpolated.apply(self.values, x, self.low, self.step)
+        return interpolated(self.values[None], x[None], self.low, self.step)[0]
 
 
 def tabulated(network: nn.Sequential, x: Float[Tensor, "..."], tolerance: float) -> Table | None:
@@ -68,11 +69,12 @@ def tabulated(network: nn.Sequential, x: Float[Tensor, "..."], tolerance: float)
     if 2 * n + 1 > most:
         return None
     step = (high - low) / n
-    values, slopes = with_slopes(network, _places(low - BEYOND * step, step, n + 1 + 2 * BEYOND, x.device))
+    values, slopes = with_slopes(network, evenly(low - BEYOND * step, step, n + 1 + 2 * BEYOND, x.device))
     while 2 * n + 1 <= most:
-        middle, middle_slopes = with_slopes(network, _places(low - step / 2, step, n + 2, x.device))
-        finer, finer_slopes = _interleaved(values[1:-1], middle), _interleaved(slopes[1:-1], middle_slopes)
-        table = Table(low, step / 2, finer, *_errors(values.detach(), step, finer.detach(), finer_slopes))
+        middle, middle_slopes = with_slopes(network, evenly(low - step / 2, step, n + 2, x.device))
+        finer, finer_slopes = interleaved(values[1:-1], middle), interleaved(slopes[1:-1], middle_slopes)
+        bounds = errors(values.detach(), step, finer.detach(), finer_slopes)
+        table = Table(low, step / 2, finer, *(float(bound) for bound in bounds))
         if table.bound <= tolerance:
             return table
         n, step, values, slopes = 2 * n, step / 2, finer, finer_slopes
@@ -113,24 +115,25 @@ def _of_one_number(layer: nn.Linear, inputs: Float[Tensor, "... channels"]) -> t
     return (weight, bias) if weight.shape[1] == given else (weight[:, :given], bias + weight[:, given:].sum(1))
 
 
-def _places(first: float, step: float, count: int, device: torch.device) -> Float[Tensor, " places"]:
+def evenly(first: float, step: float, count: int, device: torch.device) -> Float[Tensor, " places"]:
+    """`count` places from `first` on, `step` apart."""
     return first + step * torch.arange(count, dtype=torch.float64, device=device)
 
 
-def _interleaved(
-    outer: Float[Tensor, "knots outputs"], inner: Float[Tensor, "others outputs"]
-) -> Float[Tensor, "all outputs"]:
+def interleaved(
+    outer: Float[Tensor, "*replicates knots outputs"], inner: Float[Tensor, "*replicates others outputs"]
+) -> Float[Tensor, "*replicates all outputs"]:
     """Rows of `outer` and `inner` in turn; `outer` has one more."""
-    pairs = torch.stack([outer[:-1], inner], dim=1).flatten(0, 1)
-    return torch.cat([pairs, outer[-1:]])
+    pairs = torch.stack([outer[..., :-1, :], inner], dim=-2).flatten(-3, -2)
+    return torch.cat([pairs, outer[..., -1:, :]], dim=-2)
 
 
-def _errors(
-    values: Float[Tensor, "knots outputs"],
+def errors(
+    values: Float[Tensor, "*replicates knots outputs"],
     step: float,
-    finer: Float[Tensor, "others outputs"],
-    slopes: Float[Tensor, "others outputs"],
-) -> tuple[float, float]:
+    finer: Float[Tensor, "*replicates others outputs"],
+    slopes: Float[Tensor, "*replicates others outputs"],
+) -> tuple[Float[Tensor, "*replicates"], Float[Tensor, "*replicates"]]:
     """Largest relative error of a table's values at the midpoints of its intervals, of its slopes there and at ends.
 
     Args:
@@ -139,19 +142,29 @@ def _errors(
         finer: what the network says at its knots and midpoints, and two places further at either end.
         slopes: its derivative there.
     """
-    coefficients = values.unfold(0, 6, 1) @ LAGRANGE.to(values.device).T
+    coefficients = values.unfold(-2, 6, 1) @ LAGRANGE.to(values.device).T
     powers = torch.arange(6, dtype=values.dtype, device=values.device)
-    n, inside = len(coefficients), slopes[BEYOND:-BEYOND]
+    n, inside = coefficients.shape[-3], slopes[..., BEYOND:-BEYOND, :]
     at_start_middle_end = [
-        coefficients[..., 1:] @ (powers[1:] * t ** (powers[1:] - 1)) / step - inside[first : first + 2 * n - 1 : 2]
+        coefficients[..., 1:] @ (powers[1:] * t ** (powers[1:] - 1)) / step
+        - inside[..., first : first + 2 * n - 1 : 2, :]
         for first, t in enumerate((0.0, 0.5, 1.0))
     ]
-    value = coefficients @ 0.5**powers - finer[BEYOND + 1 : -BEYOND - 1 : 2]
-    return _relative(value, finer), _relative(torch.stack(at_start_middle_end), inside)
+    value = coefficients @ 0.5**powers - finer[..., BEYOND + 1 : -BEYOND - 1 : 2, :]
+    return _relative(value, finer), _relative(torch.cat(at_start_middle_end, dim=-2), inside)
 
 
-def _relative(error: Tensor, values: Tensor) -> float:
-    return float(error.abs().max() / values.abs().max().clamp_min(torch.finfo(values.dtype).tiny))
+def _relative(
+    error: Float[Tensor, "*replicates places outputs"], values: Float[Tensor, "*replicates others outputs"]
+) -> Float[Tensor, "*replicates"]:
+    return error.abs().amax((-2, -1)) / values.abs().amax((-2, -1)).clamp_min(torch.finfo(values.dtype).tiny)
+
+
+def interpolated(
+    values: Float[Tensor, "replicates knots outputs"], x: Float[Tensor, "replicates ..."], low: float, step: float
+) -> Float[Tensor, "replicates outputs ..."]:
+    """What tables on the same knots, of a network each, say at places of their own."""
+    return _Interpolated.apply(values, x, low, step)
 
 
 class _Interpolated(torch.autograd.Function):
@@ -159,28 +172,29 @@ class _Interpolated(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, x: Tensor, low: float, step: float) -> Tensor:
-        windows = values.unfold(0, 6, 1)  # [intervals, outputs, 6 neighbours]
+        windows = values.unfold(1, 6, 1)  # [replicates, intervals, outputs, 6 neighbours]
         coefficients = windows @ LAGRANGE.to(values.device).T
         ctx.save_for_backward(x, coefficients)
         ctx.low, ctx.steps = low, 1 / step
-        out = x.new_empty(values.shape[1], x.numel())
-        flat = x.reshape(-1)
+        out = x.new_empty(len(x), values.shape[2], x[0].numel())
+        flat = x.reshape(len(x), -1)
         if x.device.type == "cpu":
             places, found, polynomials = flat.numpy(), out.numpy(), coefficients.numpy()
-            for_each(
-                pieces(len(places), PIECE),
-                lambda _, part: polynomial(places[part], low, ctx.steps, polynomials, found[:, part]),
-            )
+            _for_each_part(
+                flat, PIECE,
+                lambda of, _, part: polynomial(places[of, part], low, ctx.steps, polynomials[of], found[of, :, part]),
+            )  # fmt: skip
         else:
-            interval, t = _position(flat, low, ctx.steps, len(coefficients))
-            out.copy_((coefficients[interval] * _powers_of(t)[:, None]).sum(2).T)
-        return out.reshape(-1, *x.shape)
+            for one_x, one, found_one in zip(flat, coefficients, out, strict=True):
+                interval, t = _position(one_x, low, ctx.steps, len(one))
+                found_one.copy_((one[interval] * _powers_of(t)[:, None]).sum(2).T)
+        return out.reshape(len(x), -1, *x.shape[1:])
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         x, coefficients = ctx.saved_tensors
-        flat, upstream = x.reshape(-1), gradient.reshape(len(gradient), -1).contiguous()
+        flat, upstream = x.reshape(len(x), -1), gradient.flatten(2).contiguous()
         of_values = of_x = None
         if ctx.needs_input_grad[0]:
             of_values = _to_knots(_powers(flat, ctx.low, ctx.steps, upstream, coefficients))
@@ -189,31 +203,47 @@ class _Interpolated(torch.autograd.Function):
         return of_values, of_x, None, None
 
 
+def _for_each_part(x: Float[Tensor, "replicates places"], size: int, work: Callable[[int, int, slice], None]) -> None:
+    """Call `work(replicate, number, part)` for every part of `size` places of every replicate."""
+    parts = pieces(x.shape[1], size)
+    tasks = [(of, number) for of in range(len(x)) for number in range(len(parts))]
+    for_each(pieces(len(tasks), 1), lambda at, _: work(*tasks[at], parts[tasks[at][1]]))
+
+
 def _slopes(x: Tensor, low: float, steps: float, upstream: Tensor, coefficients: Tensor) -> Tensor:
+    out = torch.empty_like(x)
     if x.device.type == "cpu":
-        out = torch.empty_like(x)
         places, given, found, c = x.numpy(), upstream.numpy(), out.numpy(), coefficients.numpy()
-        for_each(
-            pieces(len(places), PIECE),
-            lambda _, part: polynomial_slope(places[part], low, steps, c, given[:, part], found[part]),
-        )
+        _for_each_part(
+            x, PIECE,
+            lambda of, _, part: polynomial_slope(
+                places[of, part], low, steps, c[of], given[of, :, part], found[of, part]
+            ),
+        )  # fmt: skip
         return out
-    interval, t = _position(x, low, steps, len(coefficients))
-    slopes = coefficients[interval, :, 1:] * (torch.arange(1, 6, device=x.device) * _powers_of(t)[:, :-1])[:, None]
-    return ((upstream.T * slopes.sum(2)).sum(1) * steps).to(x.dtype)
+    for one_x, one_up, one, found_one in zip(x, upstream, coefficients, out, strict=True):
+        interval, t = _position(one_x, low, steps, len(one))
+        slopes = one[interval, :, 1:] * (torch.arange(1, 6, device=x.device) * _powers_of(t)[:, :-1])[:, None]
+        found_one.copy_((one_up.T * slopes.sum(2)).sum(1) * steps)
+    return out
 
 
 def _powers(x: Tensor, low: float, steps: float, upstream: Tensor, coefficients: Tensor) -> Tensor:
-    """Gradient with respect to the coefficients, [intervals, outputs, powers]; same bits for any number of threads."""
+    """Gradient with respect to the coefficients, of their shape; same bits for any number of threads."""
     if x.device.type == "cpu":
         places, given = x.numpy(), upstream.numpy()
-        parts = pieces(len(places), max(PIECE, -(-len(places) // 16)))
-        sums = np.zeros((len(parts), *coefficients.shape))
-        for_each(parts, lambda number, part: add_powers(places[part], low, steps, given[:, part], sums[number]))
-        return torch.from_numpy(sums.sum(0))
-    interval, t = _position(x, low, steps, len(coefficients))
+        size = max(PIECE, -(-x.shape[1] // 16))
+        sums = np.zeros((len(x), len(pieces(x.shape[1], size)), *coefficients.shape[1:]))
+        _for_each_part(
+            x, size,
+            lambda of, number, part: add_powers(places[of, part], low, steps, given[of, :, part], sums[of, number]),
+        )  # fmt: skip
+        return torch.from_numpy(sums.sum(1))
     found = torch.zeros_like(coefficients)
-    return found.index_add_(0, interval, upstream.T[:, :, None] * _powers_of(t)[:, None])
+    for one_x, one_up, found_one in zip(x, upstream, found, strict=True):
+        interval, t = _position(one_x, low, steps, len(found_one))
+        found_one.index_add_(0, interval, one_up.T[:, :, None] * _powers_of(t)[:, None])
+    return found
 
 
 def _powers_of(t: Float[Tensor, " places"]) -> Float[Tensor, "places powers"]:
@@ -226,11 +256,13 @@ def _position(x: Tensor, low: float, steps: float, n_intervals: int) -> tuple[Te
     return interval, position - interval
 
 
-def _to_knots(of_coefficients: Float[Tensor, "intervals outputs powers"]) -> Float[Tensor, "knots outputs"]:
+def _to_knots(
+    of_coefficients: Float[Tensor, "replicates intervals outputs powers"],
+) -> Float[Tensor, "replicates knots outputs"]:
     """From the gradient of every interval's coefficients to that of the knots they were made of."""
     windows = of_coefficients @ LAGRANGE.to(of_coefficients.device)
-    n, outputs, neighbours = windows.shape
-    found = windows.new_zeros(n + neighbours - 1, outputs)
+    replicates, n, outputs, neighbours = windows.shape
+    found = windows.new_zeros(replicates, n + neighbours - 1, outputs)
     for offset in range(neighbours):
-        found[offset : offset + n] += windows[:, :, offset]
+        found[:, offset : offset + n] += windows[..., offset]
     return found
