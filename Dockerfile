@@ -3,6 +3,7 @@
 #   docker build --build-arg VARIANT=cpu --tag grndist:cpu .          # or VARIANT=cuda
 #   docker run --rm --init --user "$(id -u):$(id -g)" --shm-size=2g --volume "$PWD:/work" grndist:cpu train run.yaml
 #
+# Of MLflow it has what a tracking server needs (tracking.uri); without one a run's numbers wait in its tracking-spool.
 # BASE by tag gets the patches of Debian and Python; an image that is always the same takes BASE=python@sha256:...
 ARG BASE=python:3.11-slim-trixie
 ARG VARIANT=cpu

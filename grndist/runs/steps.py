@@ -129,8 +129,9 @@ class Stepping:
         self.losses.update(losses | validated)
         self.show(News(state.step, losses["loss"], self.rate))
         if state.step % training.log_every == 0 or ends or validated:
+            numbers = losses | validated | {"epoch": batch.epoch, "cells_per_second": self.rate}
             for log in self.logs:
-                log(state.step, losses | validated | {"epoch": batch.epoch, "cells_per_second": self.rate})
+                log(state.step, numbers)
         if self._is_stopped(state.step) or (validation and validation.schedule.is_over(state.looks)):
             return True
         if state.step % training.checkpoint_every == 0 and not ends:

@@ -7,6 +7,7 @@ there once, except metrics and models (`sender` sees to those).
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -58,6 +59,7 @@ def prepare_mlflow() -> None:
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns of every try
     with contextlib.suppress(Exception):  # the logging thread will meet the same one and report it
         import mlflow.pyfunc  # noqa: F401
 

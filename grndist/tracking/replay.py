@@ -20,7 +20,7 @@ from grndist.tracking.mlflow_run import prepare_mlflow
 from grndist.tracking.opening import remove_twins, uri_of
 from grndist.tracking.record import NAME as RECORD
 from grndist.tracking.record import read_record, write_record
-from grndist.tracking.sender import Sender, root_cause
+from grndist.tracking.sender import ARRIVED, Sender, root_cause
 from grndist.tracking.spool import HEAD, Entry, Head, Spool, head_of, held, spools_below
 from grndist.tracking.spool import NAME as SPOOL
 
@@ -144,10 +144,10 @@ def _sent(folder: Path, run: str, uri: str) -> str:
         Unanswered: the store does not answer; what has not been sent stays.
         RefusedError: it does not take something, which stays.
     """
-    lock = held(folder)
+    head, lock = _head_for(folder, run, uri), held(folder)
     if lock is None:
         return f"{run}: the run goes on, and sends this itself"
-    spool = Spool(folder, lock, _head_for(folder, run, uri))
+    spool = Spool(folder, lock, head)
     sender, store = Sender(spool), uri_of(spool.head)
     try:
         status = _send_all(sender, folder.parent)
@@ -166,7 +166,8 @@ def _sent(folder: Path, run: str, uri: str) -> str:
         raise RefusedError(f"{run}: MLflow at {store} answers, but does not take {why}; this stays in {folder}")
     _record(folder.parent, spool.head, status)
     remove(folder)
-    what = ", ".join(f"{count:,} {name}" for name, count in sender.arrived.items()) or "nothing was missing"
+    what = ", ".join(f"{sender.arrived[name]:,} {name}" for name in ARRIVED if sender.arrived[name])
+    what = what or "nothing was missing"
     return f"{run}: {what} -> {store}, run {spool.head.run_id}{f', {status}' if status else ''}"
 
 

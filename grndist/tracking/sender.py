@@ -17,6 +17,7 @@ from grndist.tracking.spool import Entry, Placed, Spool
 POINTS_AT_ONCE = 1000
 
 COUNTED = {"settings": "settings", "file": "files", "table": "tables", "scores": "scores", "model": "models"}
+ARRIVED = ("values", *COUNTED.values())
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ class Sender:
     def __init__(self, spool: Spool):
         self.spool = spool
         self.run: Run | None = None
-        self._history: History | None = None  # None: all that MLflow has of this run was sent by this sender
+        self._history: History | None = None  # None: nothing that is sent can be there already
         self._is_in_doubt = False  # whether a run may have been made whose id has not come back
         self.refusals: dict[str, str] = {}  # what the store did not take, and why
         self.arrived: Counter[str] = Counter()  # what has been sent, by what it is
@@ -42,7 +43,8 @@ class Sender:
             was_in_doubt, self._is_in_doubt = self._is_in_doubt, True
             self.run = open_run(self.spool.head)
             self._is_in_doubt = was_in_doubt
-            self._history = History(self.run) if self.run.is_known else self._history
+            if self.run.is_known or self.spool.is_continued:
+                self._history = History(self.run)
             self.spool.remember(self.run.run_id)
         return self.run
 

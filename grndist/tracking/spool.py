@@ -66,6 +66,7 @@ class Spool:
         self._write(HEAD, head.model_dump_json(indent=1))
         self.head = head
         self.sent = _sent(folder)
+        self.is_continued = self.size > 0  # a step may be in it twice
         self._entries: IO[bytes] | None = None
 
     def remember(self, run_id: str) -> None:

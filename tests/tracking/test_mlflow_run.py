@@ -163,7 +163,7 @@ def test_an_artifact_place_that_cannot_be_written_keeps_params_and_numbers(
     assert lost == [f"MLflow lacks {place}" for place in places]
     assert last.endswith("lacks a part")
 
-    with pytest.raises(UserError, match="answers, but does not take the settings .*; this stays in .*tracking-spool"):
+    with pytest.raises(UserError, match=r"answers, but does not take the settings .*; this stays in .*tracking-spool"):
         replay([str(tmp_path)], print)
     (tmp_path / "mlflow-artifacts").unlink()
     replay([str(tmp_path)], print)
