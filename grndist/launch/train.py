@@ -42,6 +42,7 @@ from grndist.runs.train import (
     finished,
     interrupted,
     is_over,
+    logging_network,
     summary_of,
     train_begun,
 )
@@ -75,11 +76,15 @@ def train_on_ray(config: RunConfig, resume: bool = False, overwrite: bool = Fals
             with cluster_of(config.workers):
                 return train_begun(run, overwrite, pass_on_ray(config.workers))
         _warn_of_idle(run.config, config.workers)
-        with _checkpoints(run) as folder, tracking(run.place.folder, run.config, run.view) as tracker:
+        with (
+            _checkpoints(run) as folder,
+            logging_network(run) as log_network,
+            tracking(run.place.folder, run.config, run.view) as tracker,
+        ):
             run.place.deliver()
             trained = None if is_over(run) else _train(run, config.workers, tracker)
             final = _newest(run, folder)
-            tracker.log_model({name: final / name for name in checkpoint.NETWORK_FILES})
+            log_network(tracker, final)
             summary = finished(run, final) if trained is None else _summary(run, final, *trained)
         return replace(summary, augmentation=augmentation.reason(run.place.folder), tracking=tracker.where())
 

@@ -12,8 +12,6 @@ from jaxtyping import Float
 
 from grndist.networks.edges import EdgeList
 
-Pairs = pd.MultiIndex  # of regulator and target
-
 
 def overlap_at(a: EdgeList, b: EdgeList, k: int) -> float:
     """The share of the `k` strongest edges that two lists have in common; 1 for the same edges, in whatever order.
@@ -49,7 +47,7 @@ def spearman(a: EdgeList, b: EdgeList) -> float:
     return float(np.corrcoef(*ranks)[0, 1])
 
 
-def top(edges: EdgeList, k: int) -> Pairs:
+def top(edges: EdgeList, k: int) -> pd.MultiIndex:
     """The `k` strongest edges, and those tied with the k-th.
 
     Raises:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from grndist.runs import augmentation
 from grndist.runs.config import RunConfig
 from grndist.runs.folder import metrics_file, prepare, tracking
 from grndist.runs.learning import Learning, learning, resolved, schedule_of, steps_of
+from grndist.runs.logged import files_at_the_end
 from grndist.runs.mirror import mirrored
 from grndist.runs.refusals import refuse_unfit
 from grndist.runs.steps import News, Stepping, keeping, precision_of
@@ -85,12 +87,25 @@ def train_begun(run: Begun, overwrite: bool = False, pass_over: Pass = in_one_ta
     """`train_run`, of a run that has begun."""
     started = time.monotonic()
     learns = _prepared(run, overwrite, pass_over)
-    with tracking(run.place.folder, run.config, run.view) as tracker:
+    with logging_network(run) as log_network, tracking(run.place.folder, run.config, run.view) as tracker:
         summary = _train(run, learns, tracker, started) if learns else None
         final = checkpoint.latest(run.place.folder / "checkpoints")
-        tracker.log_model({name: final / name for name in checkpoint.NETWORK_FILES})
+        log_network(tracker, final)
     summary = summary or finished(run, final)
     return replace(summary, augmentation=augmentation.reason(run.place.folder), tracking=tracker.where())
+
+
+@contextmanager
+def logging_network(run: Begun) -> Iterator[Callable[[Tracker, Path], None]]:
+    """Yields what logs a checkpoint of the run as MLflow's model; the block must end after the tracking."""
+    with tempfile.TemporaryDirectory(prefix="grndist-network-") as aside:
+
+        def log(tracker: Tracker, final: Path) -> None:
+            if run.config.tracking.kind != "none":
+                settings = run.place.folder / "config.yaml"
+                tracker.log_model(files_at_the_end(run.place.run, settings, final, Path(aside)))
+
+        yield log
 
 
 @contextmanager
