@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from grndist import __version__
-from grndist.cli import cluster, cluster_jobs, data, networks, sweeps, tracking
+from grndist.cli import cluster, cluster_jobs, data, models, networks, sweeps, tracking
 from grndist.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
@@ -33,6 +33,17 @@ store_app.command("info")(data.store_info)
 store_app.command("verify")(data.store_verify)
 store_app.command("head")(data.store_head)
 app.add_typer(store_app, name="store")
+
+models_app = typer.Typer(
+    no_args_is_help=True, help="Registered networks: register, list, show, promote, compare, pull."
+)
+models_app.command("register")(models.register)
+models_app.command("list")(models.listing)
+models_app.command("show")(models.show)
+models_app.command("promote")(models.promote)
+models_app.command("compare")(models.compare)
+models_app.command("pull")(models.pull)
+app.add_typer(models_app, name="models")
 
 cluster_app = typer.Typer(no_args_is_help=True, help="Files that start a Ray cluster: check.")
 cluster_app.command("check", no_args_is_help=True)(cluster.check)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from grndist.cli.options import Address, Overwrite, Workers, of_workers
+from grndist.cli.options import Address, Overwrite, Run, Workers, beside, of_workers
 from grndist.errors import UserError
 
 
@@ -39,7 +39,7 @@ def train(
 
 
 def infer(
-    run: Annotated[str, typer.Argument(help="a run directory, at a path or URL")],
+    run: Run,
     k: Annotated[
         int | None, typer.Option("-k", min=1, help="the k strongest edges; at most 1000 if nothing is said")
     ] = None,
@@ -56,16 +56,16 @@ def infer(
     overwrite: Overwrite = False,
 ) -> None:
     """Write the network of a run as a sorted edge list."""
-    from grndist.inference import GeneLists, checkpoint_of_run, described_scores, edges_of_run, refuse_scores
+    from grndist.inference import GeneLists, described_scores, edges_of_run, refuse_no_run, refuse_scores
     from grndist.networks.io import table_ending, write_edges
     from grndist.runs import tracked
-    from grndist.storage import delivered, joined, refuse_taken
+    from grndist.storage import delivered, refuse_taken
 
     if sum([k is not None, threshold is not None, every]) > 1:
         raise UserError("give one of -k, --threshold and --all")
-    path = out or joined(run, "edges.parquet")
-    with checkpoint_of_run(run):
-        refuse_taken(path, overwrite)
+    path = out or beside(run, "edges.parquet")
+    refuse_no_run(run)
+    refuse_taken(path, overwrite)
     table_ending(Path(path))
     if scores is not None:
         refuse_scores(scores, overwrite)
@@ -83,7 +83,7 @@ def infer(
 
 
 def evaluate(
-    edges: Annotated[str, typer.Argument(help="an edge list, at a path or URL")],
+    edges: Annotated[str, typer.Argument(help="an edge list, at a path or URL, or models:/NAME@ALIAS")],
     reference: Annotated[Path, typer.Option(help="the network to compare with")],
     store: Annotated[str | None, typer.Option(help="score absolute correlation on this store beside it")] = None,
     all_pairs: Annotated[bool, typer.Option("--all-pairs", help="BEELINE over all pairs of reference genes")] = False,
@@ -96,15 +96,16 @@ def evaluate(
     from grndist.evaluation.evaluate import evaluate as run
     from grndist.evaluation.evaluate import expression_of
     from grndist.evaluation.references import read_reference
-    from grndist.networks.io import read_edges
+    from grndist.inference import listed_edges
     from grndist.runs import tracked
-    from grndist.storage import delivered, fetched, joined, refuse_taken
+    from grndist.storage import delivered, refuse_taken
+    from grndist.tracking.registry import is_registered
 
     folder, _, name = edges.rpartition("/")
-    path = out or joined(folder or ".", f"{name.split('.')[0]}.{reference.name.split('.')[0]}.scores.json")
+    scores_name = f"{name.split('.')[0]}.{reference.name.split('.')[0]}.scores.json"
+    path = out or beside(edges if is_registered(edges) else folder or ".", scores_name)
     refuse_taken(path, overwrite)
-    with fetched(edges) as file:
-        network = read_edges(file)
+    network = listed_edges(edges)
     expression = None if store is None else expression_of(open_store(store))
     scores = run(network, read_reference(reference), expression, all_pairs, seed, edges)
     with delivered(path) as file:
@@ -117,7 +118,7 @@ def evaluate(
 
 
 def embeddings(
-    run: Annotated[str, typer.Argument(help="a run directory, at a path or URL")],
+    run: Run,
     out: Annotated[
         str | None,
         typer.Option("--out", "-o", help="parquet, tsv, csv, or h5ad (varm); RUN/embeddings.parquet if not given"),
@@ -125,12 +126,12 @@ def embeddings(
     overwrite: Overwrite = False,
 ) -> None:
     """Write the gene embeddings of a run as a table."""
-    from grndist.inference import checkpoint_of_run, embeddings_of_run, refuse_ending, write_embeddings
-    from grndist.storage import delivered, joined, refuse_taken
+    from grndist.inference import embeddings_of_run, refuse_ending, refuse_no_run, write_embeddings
+    from grndist.storage import delivered, refuse_taken
 
-    path = out or joined(run, "embeddings.parquet")
-    with checkpoint_of_run(run):
-        refuse_taken(path, overwrite)
+    path = out or beside(run, "embeddings.parquet")
+    refuse_no_run(run)
+    refuse_taken(path, overwrite)
     refuse_ending(path)
     found = embeddings_of_run(run)
     with delivered(path) as file:
@@ -140,7 +141,7 @@ def embeddings(
 
 
 def neighbours(
-    run: Annotated[str, typer.Argument(help="a run directory, at a path or URL")],
+    run: Run,
     gene: Annotated[str, typer.Argument(help="a gene of the panel")],
     number: Annotated[int, typer.Option("-n", min=1, help="how many genes")] = 10,
     role: Annotated[
@@ -155,7 +156,10 @@ def neighbours(
 
 
 def latent(
-    run: Annotated[str, typer.Argument(help="a run directory of GRN-VAE, DAZZLE or DeepSEM, at a path or URL")],
+    run: Annotated[
+        str,
+        typer.Argument(help="a run directory of GRN-VAE, DAZZLE or DeepSEM, at a path or URL, or models:/NAME@ALIAS"),
+    ],
     out: Annotated[str | None, typer.Option("--out", "-o", help="h5ad; RUN/latent.h5ad if not given")] = None,
     plot: Annotated[str | None, typer.Option(help="the figure, PNG; beside the h5ad if not given")] = None,
     colour: Annotated[
@@ -170,18 +174,18 @@ def latent(
     overwrite: Overwrite = False,
 ) -> None:
     """Write mean, deviation and samples of each cell's latent z, and draw UMAPs of them."""
-    from grndist.inference import checkpoint_of_run
     from grndist.inference import latent as space
+    from grndist.inference import refuse_no_run
     from grndist.plots import latent_figure, refuse_ending, write_figure
-    from grndist.storage import delivered, joined, refuse_taken
+    from grndist.storage import delivered, refuse_taken
 
-    path = out or joined(run, "latent.h5ad")
+    path = out or beside(run, "latent.h5ad")
     space.refuse_ending(path)
     figure = plot or f"{path.removesuffix(space.H5AD)}.png"
     refuse_ending(figure)
-    with checkpoint_of_run(run):
-        refuse_taken(path, overwrite)
-        refuse_taken(figure, overwrite)
+    refuse_no_run(run)
+    refuse_taken(path, overwrite)
+    refuse_taken(figure, overwrite)
     found = space.latent_of_run(run, space.LatentConfig(samples=samples, cells=cells, colour=colour, seed=seed), store)
     space.add_layouts(found)
     with delivered(path) as file:

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from grndist.inference.network import Block, GeneLists, InferenceError, Network, checkpoint_of_run, network_of
+from grndist.inference.network import Block, GeneLists, InferenceError, Network, network_of, opened_run
 from grndist.inference.scores import writing_scores
 from grndist.inference.strongest import Edges, strongest
 from grndist.networks.edges import EdgeList, edge_list
-from grndist.storage import absolute
+from grndist.networks.io import read_edges
+from grndist.storage import fetched
+from grndist.tracking.fetching import EDGES
+from grndist.tracking.registry import is_registered, registered_run
 
 
 def edges_of_run(
@@ -23,10 +26,27 @@ def edges_of_run(
     scores: Path | None = None,
     overwrite: bool = False,
 ) -> EdgeList:
-    """`edges_of_checkpoint` of the newest checkpoint of a run directory, at a path or URL."""
-    with checkpoint_of_run(where) as folder:
-        edges = edges_of_checkpoint(folder, k, threshold, at_most, lists, scores, overwrite)
-    return replace(edges, origin={**edges.origin, "run": absolute(where)})
+    """`edges_of_checkpoint` of the newest checkpoint of a run directory, at a path or URL, or a registered network."""
+    with opened_run(where) as run:
+        edges = edges_of_checkpoint(run.checkpoint, k, threshold, at_most, lists, scores, overwrite)
+    return replace(edges, origin={**edges.origin, "run": run.name})
+
+
+def listed_edges(where: str | Path) -> EdgeList:
+    """An edge list as it stands: a file at a path or URL, or what a registered network holds (its strongest edges).
+
+    Raises:
+        UserError: there is no such file or registered network, or the network holds no edges.
+    """
+    if not is_registered(where):
+        with fetched(where) as file:
+            return read_edges(file)
+    with registered_run(where) as folder:
+        if not (folder / EDGES).is_file():
+            raise InferenceError(
+                f"{where} holds no edges, only its checkpoint; compute them: grndist infer {where} -o edges.parquet"
+            )
+        return read_edges(folder / EDGES)
 
 
 def edges_of_checkpoint(

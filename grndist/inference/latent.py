@@ -15,7 +15,6 @@ from typing import Any
 import anndata
 import numpy as np
 import torch
-import yaml
 from pydantic import Field
 from scipy import sparse
 
@@ -26,13 +25,12 @@ from grndist.data.selection.split import parted
 from grndist.data.store import StoreError, open_store
 from grndist.data.view import View
 from grndist.files import written_aside
-from grndist.inference.network import InferenceError, checkpoint_of_run, load_model
+from grndist.inference.network import InferenceError, load_model, opened_run
 from grndist.machine import available_memory
 from grndist.models.grn_vae import GRNVAE
 from grndist.plots import Latent, colour_column, layout, principal_axes
 from grndist.progress import track
 from grndist.seeds import stream
-from grndist.storage import absolute, open_storage
 from grndist.training import checkpoint
 
 H5AD = ".h5ad"
@@ -146,21 +144,22 @@ def described(data: anndata.AnnData) -> str:
 
 
 def _trained(where: str | Path, store: str | None) -> Trained:
-    with checkpoint_of_run(where) as folder:
-        about = checkpoint.describe(folder)
-        model = load_model(folder, about)
+    with opened_run(where) as run:
+        about = checkpoint.describe(run.checkpoint)
+        model = load_model(run.checkpoint, about)
     settings = about.config
     if not isinstance(model, GRNVAE):
         raise InferenceError(
             f"{where}: this model ({settings['model']['kind']}) has no latent space; train one that has: "
             "model.kind=grn_vae, or the presets grn_vae, dazzle and deepsem"
         )
-    origin = {"run": absolute(where), "checkpoint": folder.name, "store_digest": about.store_digest}
+    origin = {"run": run.name, "checkpoint": run.checkpoint.name, "store_digest": about.store_digest}
     values = validate(ExpressionConfig, settings["expression"], where)
-    return Trained(model, _view(where, about, store or settings["store"]), values, origin)
+    view = _view(where, about, store or settings["store"], run.settings.get("view_digest"))
+    return Trained(model, view, values, origin)
 
 
-def _view(where: str | Path, about: checkpoint.Description, place: str) -> View:
+def _view(where: str | Path, about: checkpoint.Description, place: str, digest: str | None) -> View:
     """The cells and genes that a run saw.
 
     Raises:
@@ -178,16 +177,12 @@ def _view(where: str | Path, about: checkpoint.Description, place: str) -> View:
     view = select(store, validate(SelectionConfig, settings, where))
     held_out, seed = (about.config["training"].get(name) for name in ("validation", "seed"))
     view = view if held_out is None else parted(view, held_out, seed)[0]
-    if view.digest != _run_settings(where).get("view_digest"):
+    if view.digest != digest:
         raise InferenceError(
             f"{where}: its settings choose other cells or genes than when it was trained; a list or table that they "
             "name has changed: bring the old one back, or train again"
         )
     return view
-
-
-def _run_settings(where: str | Path) -> dict[str, Any]:
-    return yaml.safe_load(open_storage(where).read("config.yaml")) or {}
 
 
 def _drawn(view: View, config: LatentConfig) -> View:

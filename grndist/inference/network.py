@@ -1,13 +1,16 @@
 """A trained network: the model of a checkpoint, and the genes that its rows and columns stand for."""
 
+import json
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from jaxtyping import Bool, Float, Int64
 from pydantic import TypeAdapter, ValidationError
 
@@ -16,7 +19,9 @@ from grndist.data.selection.gene_names import read_gene_list
 from grndist.errors import UserError
 from grndist.genes import some
 from grndist.progress import track
-from grndist.storage import is_remote, open_storage
+from grndist.storage import absolute, is_remote, open_storage
+from grndist.tracking.fetching import ABOUT
+from grndist.tracking.registry import is_registered, refuse_unknown, registered_run
 from grndist.training import checkpoint
 
 ROWS = 256  # regulators whose row is held at a time
@@ -99,25 +104,67 @@ class Network:
             )
 
 
+@dataclass(frozen=True)
+class OpenedRun:
+    """A run that is to be read, wherever it is."""
+
+    name: str  # the run directory, an absolute path or URL; of a registered network the one that it came from
+    checkpoint: Path  # the newest
+    settings: dict[str, Any]  # its config.yaml
+
+
 @contextmanager
-def checkpoint_of_run(where: str | Path) -> Iterator[Path]:
-    """The newest checkpoint of a run directory; from a URL it is fetched, and lasts as long as the block.
+def opened_run(where: str | Path) -> Iterator[OpenedRun]:
+    """A run directory, at a path or URL, or a registered network, `models:/NAME@ALIAS`.
+
+    What is not on this machine is fetched, and lasts as long as the block.
 
     Raises:
-        UserError: not a run directory, or no checkpoint yet.
+        UserError: not a run directory, no checkpoint yet, or no such registered network.
     """
+    if is_registered(where):
+        with registered_run(where) as folder, opened_run(folder) as run:
+            yield replace(run, name=_origin(folder) or str(where))
+        return
     storage = open_storage(where)
     try:
-        storage.read("config.yaml")
+        settings = yaml.safe_load(storage.read("config.yaml")) or {}
     except FileNotFoundError:
         raise InferenceError(
             f"{where} is not a run directory (it has no config.yaml); give one that `grndist train` made"
         ) from None
     if not is_remote(where):
-        yield checkpoint.latest(Path(where) / "checkpoints")
+        yield OpenedRun(absolute(where), checkpoint.latest(Path(where) / "checkpoints"), settings)
         return
     with tempfile.TemporaryDirectory(prefix="grndist-") as aside:
-        yield checkpoint.fetch_latest(storage, "checkpoints", Path(aside), checkpoint.NETWORK_FILES)
+        newest = checkpoint.fetch_latest(storage, "checkpoints", Path(aside), checkpoint.NETWORK_FILES)
+        yield OpenedRun(absolute(where), newest, settings)
+
+
+@contextmanager
+def checkpoint_of_run(where: str | Path) -> Iterator[Path]:
+    """The newest checkpoint of what `opened_run` opens; one that is fetched lasts as long as the block."""
+    with opened_run(where) as run:
+        yield run.checkpoint
+
+
+def refuse_no_run(where: str | Path) -> None:
+    """Raise unless there is a run, or a registered network; call it before long work.
+
+    Raises:
+        UserError: there is none, or it has no checkpoint yet.
+    """
+    if is_registered(where):
+        refuse_unknown(where)
+        return
+    with opened_run(where):
+        pass
+
+
+def _origin(folder: Path) -> str:
+    """The run directory that a fetched network came from, if it says so."""
+    about = folder / ABOUT
+    return json.loads(about.read_text(encoding="utf-8")).get("run", "") if about.is_file() else ""
 
 
 def network_of(folder: Path, lists: GeneLists | None = None) -> Network:

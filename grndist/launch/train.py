@@ -33,7 +33,7 @@ from grndist.runs import augmentation
 from grndist.runs.config import RunConfig, WorkersConfig
 from grndist.runs.folder import tracking
 from grndist.runs.learning import steps_of
-from grndist.runs.outcome import log_outcome
+from grndist.runs.outcome import logging_outcome
 from grndist.runs.refusals import refuse_unfit
 from grndist.runs.stopping import collected
 from grndist.runs.train import (
@@ -76,11 +76,15 @@ def train_on_ray(config: RunConfig, resume: bool = False, overwrite: bool = Fals
             with cluster_of(config.workers):
                 return train_begun(run, overwrite, pass_on_ray(config.workers))
         _warn_of_idle(run.config, config.workers)
-        with _checkpoints(run) as folder, tracking(run.place.folder, run.config, run.view) as tracker:
+        with (
+            _checkpoints(run) as folder,
+            logging_outcome(run.place) as log_outcome,
+            tracking(run.place.folder, run.config, run.view) as tracker,
+        ):
             run.place.deliver()
             trained = None if is_over(run) else _train(run, config.workers, tracker)
             final = _newest(run, folder)
-            log_outcome(tracker, run.place, final)
+            log_outcome(tracker, final)
             summary = finished(run, final) if trained is None else _summary(run, final, *trained)
         return replace(summary, augmentation=augmentation.reason(run.place.folder), tracking=tracker.where())
 

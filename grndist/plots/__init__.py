@@ -1,9 +1,11 @@
 """Layouts and figures, drawn with matplotlib. Knows nothing of models and runs.
 
-`latent` is cells in two dimensions (UMAP through scanpy), `sweep` the trials of a sweep, `writing` how a figure is kept.
+`latent` is cells in two dimensions (UMAP through scanpy), `losses` how training went, `sweep` the trials of a sweep,
+`writing` how a figure is kept.
 """
 
 from grndist.plots.latent import Latent, colour_column, latent_figure, layout, principal_axes
+from grndist.plots.losses import loss_figure
 from grndist.plots.writing import PlotError, refuse_ending, write_figure
 
 __all__ = [
@@ -12,6 +14,7 @@ __all__ = [
     "colour_column",
     "latent_figure",
     "layout",
+    "loss_figure",
     "principal_axes",
     "refuse_ending",
     "write_figure",

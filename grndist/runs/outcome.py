@@ -2,6 +2,10 @@
 
 import json
 import logging
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +13,7 @@ import pandas as pd
 from grndist.errors import UserError
 from grndist.inference import edges_of_checkpoint
 from grndist.plots import loss_figure, write_figure
+from grndist.runs.logged import files_at_the_end
 from grndist.runs.workplace import Workplace
 from grndist.storage import open_storage
 from grndist.tracking import Tracker
@@ -22,14 +27,21 @@ CHEAP = 2000**2  # scores of a network that are ranked at the end of a run; `inf
 logger = logging.getLogger(__name__)
 
 
-def log_outcome(tracker: Tracker, place: Workplace, final: Path) -> None:
+@contextmanager
+def logging_outcome(place: Workplace) -> Iterator[Callable[[Tracker, Path], None]]:
+    """Yields what logs the outcome of a run, given its last checkpoint; the block must end after the tracking."""
+    with tempfile.TemporaryDirectory(prefix="grndist-network-") as aside:
+        yield partial(_log_outcome, place, Path(aside))
+
+
+def _log_outcome(place: Workplace, aside: Path, tracker: Tracker, final: Path) -> None:
     """Log the model in the checkpoint `final`, its strongest edges where that takes no time, and the losses.
 
     losses.png stays in the run directory. Of a run whose networks are not logged there is nothing.
     """
     if not tracker.logs_network:
         return
-    tracker.log_model({name: final / name for name in checkpoint.NETWORK_FILES})
+    tracker.log_model(files_at_the_end(place.run, place.folder / "config.yaml", final, aside))
     try:
         if len(checkpoint.describe(final).genes) ** 2 <= CHEAP:
             tracker.log_top_edges(edges_of_checkpoint(final, at_most=TOP_EDGES).table)

@@ -22,6 +22,7 @@ from grndist.runs import augmentation
 from grndist.runs.config import RunConfig
 from grndist.runs.folder import metrics_file, tracking
 from grndist.runs.learning import Learning
+from grndist.runs.outcome import logging_outcome
 from grndist.runs.steps import News, Stepping, keeping
 from grndist.runs.stopping import collected
 from grndist.runs.train import Begun, RunSummary, begun, cells_of, finished, interrupted, news_bar, prepared, summary_of
@@ -130,6 +131,7 @@ class _Packed:
 
     def open(self) -> None:
         """Start to track."""
+        self.log_outcome = self.contexts.enter_context(logging_outcome(self.run.place))
         self.tracker: Tracker = self.contexts.enter_context(
             tracking(self.run.place.folder, self.run.config, self.run.view)
         )
@@ -151,7 +153,7 @@ class _Packed:
         """Close its directory and its tracking, with the summary of what was done."""
         summary, folder = self._summary(), self.run.place.folder
         final = checkpoint.latest(folder / "checkpoints")
-        self.tracker.log_model({name: final / name for name in checkpoint.NETWORK_FILES})
+        self.log_outcome(self.tracker, final)
         reason = augmentation.reason(folder)
         self.contexts.close()
         self.result = replace(summary, augmentation=reason, tracking=self.tracker.where())

@@ -23,7 +23,7 @@ from grndist.runs.config import RunConfig
 from grndist.runs.folder import metrics_file, prepare, tracking
 from grndist.runs.learning import Learning, learning, resolved, schedule_of, steps_of
 from grndist.runs.mirror import mirrored
-from grndist.runs.outcome import log_outcome
+from grndist.runs.outcome import logging_outcome
 from grndist.runs.refusals import refuse_unfit
 from grndist.runs.steps import News, Stepping, keeping, precision_of
 from grndist.runs.stopping import Interrupted, collected, stopped_at_once
@@ -92,10 +92,10 @@ def train_begun(run: Begun, overwrite: bool = False, pass_over: Pass = in_one_ta
     """`train_run`, of a run that has begun."""
     started = time.monotonic()
     learns = prepared(run, overwrite, pass_over)
-    with tracking(run.place.folder, run.config, run.view) as tracker:
+    with logging_outcome(run.place) as log_outcome, tracking(run.place.folder, run.config, run.view) as tracker:
         summary = _train(run, learns, tracker, started, part) if learns else None
         final = checkpoint.latest(run.place.folder / "checkpoints")
-        log_outcome(tracker, run.place, final)
+        log_outcome(tracker, final)
     summary = summary or finished(run, final)
     return replace(summary, augmentation=augmentation.reason(run.place.folder), tracking=tracker.where())
 

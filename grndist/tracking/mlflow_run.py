@@ -9,15 +9,13 @@ import contextlib
 import json
 import logging
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import yaml
 
-from grndist import __version__
+from grndist.tracking import model_files
 from grndist.tracking.keys import flat, shortened
 from grndist.tracking.keys import is_database as _is_database
 
@@ -142,21 +140,12 @@ class Run:
         with _time_to_upload():
             self.client.log_artifact(self.run_id, str(path), folder or None)
 
-    def log_model(self, files: dict[str, Path], name: str, registered_model_name: str) -> None:
-        """Upload a checkpoint as a model, and register it unless `registered_model_name` is empty."""
-        from mlflow.entities import LoggedModelOutput
-
-        model = self.client.create_logged_model(self.experiment_id, name, self.run_id, model_type="grndist")
-        with tempfile.TemporaryDirectory(prefix="grndist-model-") as folder:
-            saved = _save_model(files, Path(folder), model.model_id, self.run_id)
-            with _time_to_upload():
-                self.client.log_model_artifacts(model.model_id, str(saved))
-        self.client.finalize_logged_model(model.model_id, "READY")
-        self.client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, step=0)])
+    def log_model(self, files: Mapping[str, Path], name: str, registered_model_name: str) -> None:
+        """Upload a network as a model, and register it unless `registered_model_name` is empty."""
+        with _time_to_upload():
+            model_id = model_files.log_model(self.client, self.experiment_id, self.run_id, files, name)
         if registered_model_name:
-            # given models:/ID, MLflow would look into a database for it, but into that of its global URI
-            source = model.artifact_location if _is_database(self.client.tracking_uri) else f"models:/{model.model_id}"
-            _register(self.client, registered_model_name, source, model.model_id, self.run_id)
+            model_files.new_version(self.client, registered_model_name, model_id, self.run_id)
 
     def set_status(self, status: Status | Literal["RUNNING"], time: int) -> None:
         """Set the run's status and, unless it runs, its end in milliseconds."""
@@ -174,48 +163,6 @@ class Run:
     def delete_model(self, model_id: str) -> None:
         """Delete what is there of a model."""
         self.client.delete_logged_model(model_id)
-
-
-def _save_model(files: dict[str, Path], folder: Path, model_id: str, run_id: str) -> Path:
-    """Write a model folder below `folder`: the checkpoint's files, the code that reads them, and what it needs."""
-    import mlflow.pyfunc
-    import pandas as pd
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import ColSpec, Schema
-
-    for inside, path in files.items():
-        _place(path, folder / "checkpoint" / inside)
-    edges = [ColSpec("string", "regulator"), ColSpec("string", "target"), ColSpec("double", "weight")]
-    mlflow.pyfunc.save_model(
-        path=str(folder / "model"),
-        mlflow_model=Model(run_id=run_id, model_id=model_id),
-        python_model=str(Path(__file__).with_name("logged_network.py")),
-        artifacts={"checkpoint": str(folder / "checkpoint")},
-        signature=ModelSignature(inputs=Schema([ColSpec("long", "k")]), outputs=Schema(edges)),
-        input_example=pd.DataFrame({"k": [1000]}),
-        pip_requirements=[f"grndist=={__version__}"],  # given, so that MLflow does not import everything to find out
-    )
-    return folder / "model"
-
-
-def _place(source: Path, target: Path) -> None:
-    """Put a file at `target` without copying it where the file system can; MLflow follows no symbolic links."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-
-
-def _register(client: "MlflowClient", name: str, source: str, model_id: str, run_id: str) -> None:
-    from mlflow import MlflowException
-
-    try:
-        client.create_registered_model(name)
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":
-            raise
-    client.create_model_version(name, source, run_id, await_creation_for=0, model_id=model_id)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,131 @@
+"""A network logged so that it can be registered: found where it was logged before, or logged now, waiting for it."""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from grndist import __version__
+from grndist.storage import is_remote
+from grndist.tracking.keys import plain
+from grndist.tracking.mlflow_run import Run
+from grndist.tracking.model_files import WEIGHTS, weights_digest
+from grndist.tracking.registry import Registry
+from grndist.tracking.stores import explained
+
+PARENT = "mlflow.parentRunId"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a network is logged."""
+
+    run_id: str
+    model_id: str
+    tags: dict[str, str] = field(default_factory=dict)  # of the run, such as its sweep and trial
+
+
+def found_logged(registry: Registry, run_id: str, experiment: str, checkpoint: Path) -> Origin | None:
+    """Where a checkpoint was logged with its edges, last: in the run `run_id` or, if that is not known, in any.
+
+    Raises:
+        RegistryError: the store does not answer.
+    """
+    client = registry.client
+    with explained(registry.uri):
+        run = _run(client, run_id)
+        found = client.get_experiment_by_name(experiment) if run is None else None
+        if run is None and found is None:
+            return None
+        experiment_id = found.experiment_id if found else run.info.experiment_id
+        return _newest(client, experiment_id, run_id if run else "", checkpoint / WEIGHTS)
+
+
+def log_network(
+    registry: Registry,
+    run_id: str,
+    experiment: str,
+    run: str,
+    root: Path,
+    settings: Mapping[str, Any],
+    files: Mapping[str, Path],
+) -> Origin:
+    """Log a network in the run `run_id` or, if that is not known, in a new one of its settings, which ends with it.
+
+    Args:
+        registry: where to.
+        run_id: MLflow's, empty if there is none.
+        experiment: of a new run; made if it is not there.
+        run: the run directory, a path or URL.
+        root: where MLflow's files are, if the store is a database and the experiment is new.
+        settings: the run's config.yaml.
+        files: as `model_files.log_model` takes them.
+
+    Raises:
+        RegistryError: the store does not answer, or refuses.
+    """
+    client = registry.client
+    with explained(registry.uri):
+        known = _run(client, run_id)
+        if known is None:
+            logs = _new_run(registry, experiment, run, root)
+            logs.log_settings(json.loads(json.dumps(settings, default=plain)))
+            store = str(settings["store"])
+            uri = store if is_remote(store) else Path(store).absolute().as_uri()
+            logs.log_dataset(store.rstrip("/").rpartition("/")[2], str(settings["store_digest"]), uri)
+        else:
+            logs = Run(client, known.info.experiment_id, run_id)
+        logs.log_model(files, "network", "")
+        if known is None:
+            logs.set_status("FINISHED", int(time.time() * 1000))
+        made = _newest(client, logs.experiment_id, logs.run_id, files[WEIGHTS])
+        assert made is not None
+        return made
+
+
+def _newest(client: Any, experiment_id: str, run_id: str, weights: Path) -> Origin | None:
+    """The last model with these weights and their edges; of one run, or of any if `run_id` is empty."""
+    conditions = {
+        "tags.`grndist.weights_sha256`": weights_digest(weights),
+        "tags.`grndist.has_edges`": "True",
+    } | ({"source_run_id": run_id} if run_id else {})
+    models = client.search_logged_models(
+        experiment_ids=[experiment_id],
+        filter_string=" AND ".join(f"{key} = '{value}'" for key, value in conditions.items()),
+        order_by=[{"field_name": "creation_timestamp", "ascending": False}],
+    )
+    whole = [model for model in models if model.status == "READY"]  # MLflow's filter does not know this word
+    return _origin(client, whole[0].source_run_id, whole[0].model_id) if whole else None
+
+
+def _run(client: Any, run_id: str) -> Any:
+    """What MLflow knows of a run, None if nothing."""
+    from mlflow import MlflowException
+
+    if not run_id:
+        return None
+    try:
+        return client.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
+
+
+def _new_run(registry: Registry, experiment: str, run: str, root: Path) -> Run:
+    client, is_server = registry.client, registry.uri.startswith(("http", "databricks"))
+    found = client.get_experiment_by_name(experiment)
+    artifacts = None if is_server else (root / "mlflow-artifacts").as_uri()
+    experiment_id = found.experiment_id if found else client.create_experiment(experiment, artifacts)
+    name = run.rstrip("/").rpartition("/")[2]
+    made = client.create_run(experiment_id, tags={"grndist.version": __version__}, run_name=name)
+    return Run(client, experiment_id, made.info.run_id)
+
+
+def _origin(client: Any, run_id: str, model_id: str) -> Origin:
+    tags = client.get_run(run_id).data.tags
+    kept = {key: value for key, value in tags.items() if not key.startswith("mlflow.") and key != "grndist.key"}
+    parent = {"grndist.parent_run": tags[PARENT]} if PARENT in tags else {}
+    return Origin(run_id, model_id, kept | parent)
