@@ -1,6 +1,6 @@
 """Layouts and figures, drawn with matplotlib. Knows nothing of models and runs.
 
-`latent` is cells in two dimensions (UMAP through scanpy), `sweep` the trials of a sweep, `writing` how a figure is kept.
+`latent` is cells in two dimensions (UMAP through scanpy), `sweep` a sweep's trials, `writing` how a figure is kept.
 """
 
 from grndist.plots.latent import Latent, colour_column, latent_figure, layout, principal_axes
