@@ -101,7 +101,7 @@ def latent_figure(places: Latent, obs: pd.DataFrame, colour: str | None) -> "Fig
     Raises:
         PlotError: there is no such column.
     """
-    figure = new_figure(13, 6.2)
+    figure = new_figure(13.0, 6.2)
     left, right = figure.subplots(1, 2)
     column = colour_column(obs, colour)
     colours = _colours(None if column is None else obs[column], len(obs))
