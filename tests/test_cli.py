@@ -20,7 +20,7 @@ from grndist import cli
 
 REPOSITORY = Path(__file__).parent.parent
 CHAIN = ["simulate", "ingest", "train", "infer", "evaluate"]
-COMMANDS = [*CHAIN, "embeddings", "neighbours", "latent", "doctor", "preflight", "submit", "store", "cluster"]
+COMMANDS = [*CHAIN, "embeddings", "neighbours", "latent", "doctor", "preflight", "submit", "store", "models", "cluster"]
 HEAVY = {"torch", "mlflow", "zarr", "anndata", "scanpy", "pandas", "scipy", "sklearn", "pyarrow", "h5py", "matplotlib"}
 
 CATRAN = {
@@ -135,7 +135,15 @@ def test_help_lists_the_commands():
     assert listed == COMMANDS == list(commands())
 
 
-@pytest.mark.parametrize("command", [*COMMANDS[:-2], "store info", "store verify", "store head", "cluster check"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *COMMANDS[:-3],
+        *(f"store {command}" for command in ("info", "verify", "head")),
+        *(f"models {command}" for command in ("register", "list", "show", "promote", "compare", "pull")),
+        "cluster check",
+    ],
+)
 def test_every_argument_and_option_is_explained(command: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("COLUMNS", "200")
     text = done(f"{command} --help")

@@ -98,7 +98,7 @@ def _logged(
 ) -> tuple[Origin, list[str]]:
     """Where the network is logged with its edges, after it was where it had not been."""
     experiment = (tracked or TrackingConfig()).experiment
-    if origin := found_logged(registry, run_id, experiment, run.checkpoint):
+    if origin := found_logged(registry, run_id, experiment, run.name, run.checkpoint):
         return origin, [f"logged before: run {origin.run_id}"]
     with tempfile.TemporaryDirectory(prefix="grndist-network-") as aside:
         settings = Path(aside, "config.yaml")

@@ -26,7 +26,14 @@ ABOUT, EDGES, CONFIG = "network.json", "edges.parquet", "config.yaml"
 WEIGHTS, CHECKPOINT = "weights.safetensors", "checkpoint.json"
 PACKAGES = ("mlflow-skinny", "numpy", "pandas", "pyarrow")  # what `logged_network` imports
 MODEL_ID = "grndist.model_id"  # tag of a version; MLflow itself does not always give the id back
-NAMED = ("model", "store_digest", "edges", "complete", "step")  # of network.json, what is a tag of the logged model
+NAMED = (
+    "run",
+    "model",
+    "store_digest",
+    "edges",
+    "complete",
+    "step",
+)  # of network.json, what are tags
 
 
 def requirements() -> list[str]:

@@ -69,7 +69,7 @@ def reference_of(text: str) -> Reference:
     Raises:
         RegistryError: it is none of these.
     """
-    found = re.fullmatch(rf"([^/:@]+)(?:@([^/:@]+)|/(\d+|{LATEST}))?", text.removeprefix(SCHEME))
+    found = re.fullmatch(rf"([^/:@'\"]+)(?:@([^/:@]+)|/(\d+|{LATEST}))?", text.removeprefix(SCHEME))
     if not found:
         raise RegistryError(f"{text}: a registered network was expected: {FORMS}")
     return Reference(found[1], found[2] or "", found[3] or "")
@@ -79,7 +79,7 @@ def refuse_no_name(text: str) -> None:
     """Raise unless this may be the name of a registered network.
 
     Raises:
-        RegistryError: it has a slash, a colon or an @, which would be an alias or a version.
+        RegistryError: it has an alias or a version, or letters that MLflow has another use for (/ : @ and quotes).
     """
     if reference_of(text) != Reference(text):
         raise RegistryError(f"{text}: a name alone was expected, without models:/, alias or version")
@@ -150,9 +150,7 @@ class Registry:
         asked = reference_of(text)
         versions = self.versions(asked.name)
         if not versions:
-            raise RegistryError(
-                f"{asked.name} has no version; register one: grndist models register RUN --name {asked.name}"
-            )
+            raise RegistryError(f"{asked.name} has no version yet; grndist models register RUN makes one")
         if asked.alias:
             found = [version for version in versions if asked.alias in version.aliases]
         elif asked.number:
@@ -224,8 +222,7 @@ class Registry:
                 f"no network called {name!r} is registered at {self.uri}; there are {some(self.names()) or 'none'}; "
                 f"register one: grndist models register RUN --name {name}"
             ) from None
-        quoted = name.replace("'", "''")
-        rows = _pages(self.client.search_model_versions, f"name='{quoted}'")
+        rows = _pages(self.client.search_model_versions, f"name='{name}'")
         return [_version(row, aliases) for row in rows]
 
 
@@ -244,7 +241,9 @@ def _version(row: Any, aliases: Mapping[str, Any]) -> Version:
 def _described(versions: list[Version]) -> str:
     """Which versions and aliases there are, in words."""
     at = [f"{alias} at {version.number}" for version in versions for alias in version.aliases]
-    return f"its versions are {some([str(v.number) for v in versions])}, its aliases {some(at) or 'none'}"
+    numbers = [str(version.number) for version in versions]
+    shown = ", ".join(numbers) if len(numbers) < 6 else f"{numbers[0]} to {numbers[-1]}"
+    return f"its versions are {shown}, its aliases {', '.join(at) or 'none'}"
 
 
 def _pages(search: Any, filter_string: str | None = None) -> Iterator[Any]:

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from grndist.tracking.registry import Registry
 from grndist.tracking.stores import explained
 
 PARENT = "mlflow.parentRunId"
+RUN = "grndist.run"  # the run directory that a logged model came from
 
 
 @dataclass(frozen=True)
@@ -27,20 +28,20 @@ class Origin:
     tags: dict[str, str] = field(default_factory=dict)  # of the run, such as its sweep and trial
 
 
-def found_logged(registry: Registry, run_id: str, experiment: str, checkpoint: Path) -> Origin | None:
-    """Where a checkpoint was logged with its edges, last: in the run `run_id` or, if that is not known, in any.
+def found_logged(registry: Registry, run_id: str, experiment: str, run: str, checkpoint: Path) -> Origin | None:
+    """Where a checkpoint was logged with its edges, last: in MLflow's run `run_id` or, if that is not known, of `run`.
 
     Raises:
         RegistryError: the store does not answer.
     """
     client = registry.client
     with explained(registry.uri):
-        run = _run(client, run_id)
-        found = client.get_experiment_by_name(experiment) if run is None else None
-        if run is None and found is None:
+        if known := _run(client, run_id):
+            return _newest(client, known.info.experiment_id, checkpoint / WEIGHTS, _of_run(run_id))
+        found = client.get_experiment_by_name(experiment)
+        if found is None:
             return None
-        experiment_id = found.experiment_id if found else run.info.experiment_id
-        return _newest(client, experiment_id, run_id if run else "", checkpoint / WEIGHTS)
+        return _newest(client, found.experiment_id, checkpoint / WEIGHTS, lambda m: m.tags.get(RUN) == run)
 
 
 def log_network(
@@ -80,24 +81,24 @@ def log_network(
         logs.log_model(files, "network", "")
         if known is None:
             logs.set_status("FINISHED", int(time.time() * 1000))
-        made = _newest(client, logs.experiment_id, logs.run_id, files[WEIGHTS])
+        made = _newest(client, logs.experiment_id, files[WEIGHTS], _of_run(logs.run_id))
         assert made is not None
         return made
 
 
-def _newest(client: Any, experiment_id: str, run_id: str, weights: Path) -> Origin | None:
-    """The last model with these weights and their edges; of one run, or of any if `run_id` is empty."""
-    conditions = {
-        "tags.`grndist.weights_sha256`": weights_digest(weights),
-        "tags.`grndist.has_edges`": "True",
-    } | ({"source_run_id": run_id} if run_id else {})
-    models = client.search_logged_models(
-        experiment_ids=[experiment_id],
-        filter_string=" AND ".join(f"{key} = '{value}'" for key, value in conditions.items()),
-        order_by=[{"field_name": "creation_timestamp", "ascending": False}],
-    )
-    whole = [model for model in models if model.status == "READY"]  # MLflow's filter does not know this word
-    return _origin(client, whole[0].source_run_id, whole[0].model_id) if whole else None
+def _newest(
+    client: Any, experiment_id: str, weights: Path, is_ours: Callable[[Any], bool]
+) -> Origin | None:  # fmt: skip
+    """The last whole model with these weights and their edges, of those that are ours."""
+    condition = f"tags.`grndist.weights_sha256` = '{weights_digest(weights)}' AND tags.`grndist.has_edges` = 'True'"
+    order = [{"field_name": "creation_timestamp", "ascending": False}]
+    models = client.search_logged_models([experiment_id], condition, order_by=order)
+    found = [model for model in models if model.status == "READY" and is_ours(model)]
+    return _origin(client, found[0].source_run_id, found[0].model_id) if found else None
+
+
+def _of_run(run_id: str) -> Callable[[Any], bool]:
+    return lambda model: model.source_run_id == run_id
 
 
 def _run(client: Any, run_id: str) -> Any:

@@ -1,5 +1,6 @@
 """A real SQLite store, made by two processes at once, then shared by the tests; everything is read back by MLflow."""
 
+import contextlib
 import json
 import math
 import os
@@ -15,6 +16,8 @@ import numpy as np
 import pytest
 
 from grndist.tracking import Tracker, TrackingConfig, open_tracker
+from tests.test_cli import done
+from tests.tracking.networks import CATRAN, DAZZLE, DIRECTED, UNTRACKED, small_store, trained
 
 REPOSITORY = Path(__file__).parents[2]
 STEPS = 400
@@ -101,6 +104,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="package")
 def logged(root: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Tracker:
     """One run with everything in it, written from an otherwise empty working directory."""
+    from grndist.runs.logged import files_of, strongest
+
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("elsewhere"))
         tracker = open_tracker(TrackingConfig(), root, "everything")
@@ -110,7 +115,9 @@ def logged(root: Path, checkpoint: Path, tmp_path_factory: pytest.TempPathFactor
             tracker.log_metrics(step, {"loss": 1 / (1 + step), "KL (mean)": np.float32(step)})
         tracker.log_metrics(1500, {"loss": math.nan, "KL (mean)": math.inf})
         tracker.log_file(checkpoint / "checkpoint.json", "edges")
-        files = {name: checkpoint / name for name in ("weights.safetensors", "checkpoint.json")}
+        (checkpoint.parent / "config.yaml").write_text("name: everything\n")
+        edges = strongest("runs/everything", checkpoint)
+        files = files_of("runs/everything", checkpoint.parent / "config.yaml", checkpoint, checkpoint.parent, edges)
         tracker.log_model(files, registered_model_name="grn")
         tracker.log_scores({"STRING": {"EPR": np.float64(2.09), "k": 7, "AUPRC": None}, "definition": "DAZZLE"})
         tracker.close()
@@ -149,3 +156,27 @@ def log_all_sorts(tracker: Tracker, file: Path) -> None:
     tracker.log_file(file)
     tracker.log_model({"weights.safetensors": file})
     tracker.log_scores({"EPR": 1.0})
+
+
+@pytest.fixture(scope="package")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store and tracked runs of every kind of model, some of them registered.
+
+    first (scored) and second are grn 1 and 2, second is other 1, vectors (CaTran) vectors 1; directed is CaTran-D, and
+    apart is not tracked.
+    """
+    folder = tmp_path_factory.mktemp("registered")
+    small_store(folder)
+    trained(folder, "first", DAZZLE)
+    trained(folder, "second", DAZZLE, "training.seed=7")
+    trained(folder, "vectors", CATRAN)
+    trained(folder, "directed", DIRECTED)
+    trained(folder, "apart", CATRAN | UNTRACKED)
+    with contextlib.chdir(folder):
+        done("infer runs/first --all")
+        done("evaluate runs/first/edges.parquet --reference small.network.tsv")
+        done("models register runs/first --name grn --alias champion")
+        done("models register runs/second --name grn")
+        done("models register runs/second --name other --alias only")
+        done("models register runs/vectors --name vectors --alias now")
+    return folder
