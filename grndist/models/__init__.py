@@ -18,11 +18,12 @@ from grndist.data.stream.batches import Batches
 from grndist.data.view import View
 from grndist.models import catran_d
 from grndist.models.catran import CaTran, CaTranConfig
+from grndist.models.catran import stacked as stacked_catran
 from grndist.models.catran_d import CaTranD, CaTranDConfig
 from grndist.models.grn_vae import GRNVAE, GRNVAEConfig, memory
+from grndist.models.grn_vae import stacked as stacked_grn_vae
 from grndist.models.grn_vae.held_out import error_from_others
 from grndist.models.grn_vae.memory import StepMemory, StepSizes
-from grndist.models.grn_vae.stacked import StackedGRNVAE, why_not_stacked
 from grndist.optim import OptimizerConfig
 from grndist.workers import ALONE, Workers
 
@@ -161,8 +162,13 @@ def described(config: ModelConfig) -> str:
 
 def not_stackable(configs: Sequence[ModelConfig]) -> str:
     """Why models with these settings, of one kind, cannot be stacked, in words; empty where they can."""
-    found = [config for config in configs if isinstance(config, GRNVAEConfig)]
-    return why_not_stacked(found) if len(found) == len(configs) else f"model.kind={configs[0].kind} has no stacked form"
+    vaes = [config for config in configs if isinstance(config, GRNVAEConfig)]
+    catrans = [config for config in configs if isinstance(config, CaTranConfig)]
+    if len(vaes) == len(configs):
+        return stacked_grn_vae.why_not_stacked(vaes)
+    if len(catrans) == len(configs):
+        return stacked_catran.why_not_stacked(catrans)
+    return f"model.kind={configs[0].kind} has no stacked form"
 
 
 def stacked(models: Sequence[Any], parameters: Mapping[str, Tensor]) -> StackedModels:
@@ -172,7 +178,9 @@ def stacked(models: Sequence[Any], parameters: Mapping[str, Tensor]) -> StackedM
         TypeError: there is no such form of them.
     """
     if all(isinstance(model, GRNVAE) for model in models):
-        return StackedGRNVAE(models, parameters)
+        return stacked_grn_vae.StackedGRNVAE(models, parameters)
+    if all(isinstance(model, CaTran) for model in models):
+        return stacked_catran.StackedCaTran(models, parameters)
     raise TypeError(f"{type(models[0]).__name__} has no stacked form")
 
 

@@ -103,5 +103,6 @@ def _update(norm: nn.BatchNorm1d, mean: Float[Tensor, " d"], variance: Float[Ten
     unbiased = variance * (n / max(n - 1, 1))
     with torch.no_grad():
         norm.get_buffer("num_batches_tracked").add_(1)
-        norm.get_buffer("running_mean").lerp_(mean, norm.momentum or 0.0)
-        norm.get_buffer("running_var").lerp_(unbiased, norm.momentum or 0.0)
+        for name, value in (("running_mean", mean), ("running_var", unbiased)):
+            running = norm.get_buffer(name)
+            running.add_((norm.momentum or 0.0) * (value - running))
