@@ -17,7 +17,7 @@ class PlotError(UserError):
     """What is asked for cannot be drawn."""
 
 
-def new_figure(width: float, height: float) -> "Figure":
+def new_figure(width: float | int, height: float | int) -> "Figure":
     """An empty figure of so many inches, whose parts make room for each other; of no display and no global state."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
