@@ -204,6 +204,14 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_trained(folder, t
         refuse_unfit(objectives(tree), run_config(folder, *overrides), replicates)
 
 
+def test_small_groups_are_warned_of(folder: Path, caplog: pytest.LogCaptureFixture):
+    chosen = objectives({"kind": "wasserstein", "k": 50})
+    refuse_unfit(chosen, run_config(folder), 1)
+    sizes = held_out(folder).obs["perturbation"].value_counts().drop("non-targeting")
+    (record,) = caplog.records
+    assert f"have {sizes.median():g} cells there or fewer" in record.getMessage()
+
+
 def test_a_model_of_moments_has_no_reconstruction(folder: Path):
     run = run_config(folder, "training.validation=0.1", kind="catran_d")
     with pytest.raises(UserError, match=r"learns from the moments of all cells; set training\.source=cells"):

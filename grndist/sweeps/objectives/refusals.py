@@ -1,5 +1,6 @@
 """What a sweep cannot be judged by, said before it starts."""
 
+import logging
 from collections.abc import Sequence
 
 from grndist import models
@@ -22,9 +23,15 @@ from grndist.sweeps.objectives.config import (
 from grndist.sweeps.objectives.held_out import HeldOut, ObjectiveError, refuse_leak
 from grndist.sweeps.objectives.measure import comparison_with
 
+FEW_CELLS = 20  # of a perturbed gene; about what the test part of CausalBench has at least
+
+logger = logging.getLogger(__name__)
+
 
 def refuse_unfit(objectives: Sequence[AnyObjective], config: RunConfig, replicates: int) -> None:
     """Raise unless every objective can be measured on trials of this run; opens its store, and trains nothing.
+
+    Warns where most held-out groups are so small that what is measured on them is mostly noise.
 
     Raises:
         UserError: the first objective that cannot, why, and what to change.
@@ -88,6 +95,15 @@ def _refuse_untestable(objective: HeldOutConfig, config: RunConfig) -> None:
     cells = f"the {view.n_cells:,} cells of the {objective.split} split"
     what = f"{len(testable):,} regulators are perturbed in {cells}, which with {view.n_genes:,} genes makes"
     _refuse_few(objective.name, objective.k, n_edges(config, view, testable), what)
+    sizes = view.obs["perturbation"].astype(str).value_counts()
+    middle = float(sizes[sizes.index.isin(testable)].median())
+    if middle < FEW_CELLS:
+        logger.warning(
+            "objective %s: half of the regulators perturbed in %s have %g cells there or fewer. In so few, distances "
+            "are large without any effect, the larger the more a target varies, and tests find little: give more cells "
+            "to that split (grndist ingest --split 0.6,0.4,0), and prefer rank_sum_precision to wasserstein",
+            objective.name, cells, middle,
+        )  # fmt: skip
 
 
 def _refuse_few(name: str, k: int, possible: int, what: str) -> None:
