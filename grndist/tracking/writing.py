@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from grndist import __version__
 from grndist.storage import is_remote
 from grndist.tracking.keys import plain
-from grndist.tracking.mlflow_run import Run
+from grndist.tracking.mlflow_run import Run, Status
 from grndist.tracking.model_files import WEIGHTS, weights_digest
 from grndist.tracking.registry import Registry
 from grndist.tracking.stores import explained
@@ -69,21 +70,35 @@ def log_network(
     """
     client = registry.client
     with explained(registry.uri):
-        known = _run(client, run_id)
-        if known is None:
-            logs = _new_run(registry, experiment, run, root)
-            logs.log_settings(json.loads(json.dumps(settings, default=plain)))
-            store = str(settings["store"])
-            uri = store if is_remote(store) else Path(store).absolute().as_uri()
-            logs.log_dataset(store.rstrip("/").rpartition("/")[2], str(settings["store_digest"]), uri)
-        else:
+        if known := _run(client, run_id):
             logs = Run(client, known.info.experiment_id, run_id)
-        logs.log_model(files, "network", "")
-        if known is None:
-            logs.set_status("FINISHED", int(time.time() * 1000))
+            logs.log_model(files, "network", "")
+        else:
+            logs = _new_run(registry, experiment, run, root)
+            with _ended(logs):
+                _log_settings(logs, settings)
+                logs.log_model(files, "network", "")
         made = _newest(client, logs.experiment_id, files[WEIGHTS], _of_run(logs.run_id))
         assert made is not None
         return made
+
+
+@contextmanager
+def _ended(logs: Run) -> Iterator[None]:
+    """Set a run's status at the end, whatever it is."""
+    status: Status = "FAILED"
+    try:
+        yield
+        status = "FINISHED"
+    finally:
+        logs.set_status(status, int(time.time() * 1000))
+
+
+def _log_settings(logs: Run, settings: Mapping[str, Any]) -> None:
+    logs.log_settings(json.loads(json.dumps(settings, default=plain)))
+    store = str(settings["store"])
+    uri = store if is_remote(store) else Path(store).absolute().as_uri()
+    logs.log_dataset(store.rstrip("/").rpartition("/")[2], str(settings["store_digest"]), uri)
 
 
 def _newest(
