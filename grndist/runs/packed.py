@@ -53,6 +53,12 @@ def can_pack(configs: Sequence[RunConfig]) -> str:
     return reason or _of_each(configs[0])
 
 
+def pays(configs: Sequence[RunConfig]) -> bool:
+    """Whether these runs, which can be trained together, should be: where a gain of more than 1.3 was measured."""
+    first = configs[0]
+    return models.stacking_pays(first.model, len(configs), _n_genes(first), first.training.cells_per_step)
+
+
 def _of_each(config: RunConfig) -> str:
     """Why such runs cannot be trained together, however alike they are."""
     training = config.training

@@ -11,12 +11,14 @@ import pytest
 import torch
 import yaml
 
+from grndist.data.ingest.build import write_store
 from grndist.errors import UserError
 from grndist.inference import edges_of_run
 from grndist.runs import Interrupted, RunConfig, RunSummary, load_run, train_run
-from grndist.runs.packed import can_pack, train_packed
+from grndist.runs.packed import can_pack, pays, train_packed
 from grndist.training import checkpoint
 from grndist.training.loop import TrainingError
+from tests.conftest import genes, small_counts
 
 TREE = {
     "preset": "dazzle",
@@ -199,14 +201,34 @@ def test_what_is_not_trained_together(run_file: Path, overrides: list[str], word
     assert bool(found) == bool(words)
 
 
-@pytest.mark.parametrize("preset", ["paper", "catran_d"])
-def test_other_kinds_have_no_stacked_form(tmp_path: Path, store_path: Path, preset: str):
+def test_catran_d_has_no_stacked_form(tmp_path: Path, store_path: Path):
     file = tmp_path / "other.yaml"
-    file.write_text(yaml.safe_dump({"preset": preset, "store": str(store_path)}))
-    kind = load_run(file, []).model.kind
-    assert (
-        can_pack([load_run(file, [f"name=s{seed}"]) for seed in range(2)]) == f"model.kind={kind} has no stacked form"
-    )
+    file.write_text(yaml.safe_dump({"preset": "catran_d", "store": str(store_path)}))
+    found = can_pack([load_run(file, [f"name=s{seed}"]) for seed in range(2)])
+    assert found == "model.kind=catran_d has no stacked form"
+
+
+@pytest.mark.parametrize(
+    ("preset", "n_genes", "n_runs", "cells", "wanted"),
+    [
+        ("dazzle", 200, 8, 64, True),
+        ("dazzle", 200, 2, 64, False),
+        ("dazzle", 12, 8, 64, False),
+        ("dazzle", 200, 8, 256, False),
+        ("paper", 200, 8, 64, False),
+    ],
+)
+def test_runs_are_packed_by_default_where_it_was_measured_to_pay(
+    tmp_path: Path, preset: str, n_genes: int, n_runs: int, cells: int, wanted: bool
+):
+    counts, obs = small_counts(n_genes=n_genes)
+    write_store(tmp_path / "s.zarr", counts, obs, genes(n_genes), "counts", {})
+    file = tmp_path / "runs.yaml"
+    file.write_text(yaml.safe_dump({"preset": preset, "store": str(tmp_path / "s.zarr")}))
+    overrides = [f"training.cells_per_step={cells}"]
+    configs = [load_run(file, [*overrides, f"name=s{seed}", f"training.seed={seed}"]) for seed in range(n_runs)]
+    assert can_pack(configs) == ""
+    assert pays(configs) == wanted
 
 
 def test_one_run_is_not_several(run_file: Path):

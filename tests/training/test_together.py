@@ -16,7 +16,7 @@ from grndist.training.loop import State, TrainingError, train
 from grndist.training.together import Member, train_together
 from tests.models.batches import batch_of
 
-GENES, CELLS, STEPS, STEPS_OF_EPOCH = 30, 40, 12, 2
+GENES, CELLS, STEPS, STEPS_OF_EPOCH = 30, 40, 6, 2
 RMSPROP = {"optimizer": "rmsprop", "learning_rate": 1e-3, "adjacency_learning_rate": 2e-4, "schedule": "alternating"}
 ADAM = {"optimizer": "adam", "learning_rate": 1e-3, "betas": (0.9, 0.9), "halve_at_steps": (5,)}
 CASES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -139,8 +139,13 @@ def same_tensors(found: dict[str, Any], wanted: dict[str, Any], limit: float) ->
         torch.testing.assert_close(torch.as_tensor(found[name]), torch.as_tensor(value), rtol=limit, atol=limit)
 
 
-@pytest.mark.parametrize("dtype", LIMITS, ids=str)
-@pytest.mark.parametrize("case", CASES | CATRANS)
+@pytest.mark.parametrize(
+    ("case", "dtype"),
+    [
+        *((case, torch.float64) for case in CASES | CATRANS),
+        *((case, torch.float32) for case in ("grn_vae", "dazzle", "paper")),
+    ],
+)
 def test_replicates_trained_together_are_those_trained_one_by_one(case: str, dtype: torch.dtype):
     found = replicates(case, dtype)
     train_together([one.member() for one in found], STEPS)
@@ -159,7 +164,7 @@ def test_where_some_genes_may_regulate(case: str):
 
 
 @pytest.mark.parametrize("case", ["grn_vae", "dazzle"])
-@pytest.mark.parametrize("first", [1, 3, 6])
+@pytest.mark.parametrize("first", [1, 3])
 def test_training_can_go_from_one_way_to_the_other(case: str, first: int):
     found = replicates(case, torch.float64)
     train(found[0].state, found[0].batch_at, first, found[0].on_step)
@@ -169,7 +174,7 @@ def test_training_can_go_from_one_way_to_the_other(case: str, first: int):
         agree(ours.alone(), theirs.alone())
 
 
-@pytest.mark.parametrize("last", [1, 5])
+@pytest.mark.parametrize("last", [3])
 def test_one_that_stops_leaves_the_others_as_they_are(last: int):
     found, wanted = replicates("dazzle", torch.float64), replicates("dazzle", torch.float64)
     found[1].last = wanted[1].last = last
@@ -179,13 +184,13 @@ def test_one_that_stops_leaves_the_others_as_they_are(last: int):
     assert [one.state.step for one in found] == [STEPS, last, STEPS]
 
 
-@pytest.mark.parametrize("value", [np.inf, np.nan, 1e30])
+@pytest.mark.parametrize("value", [np.nan, 1e30])
 def test_a_loss_that_is_not_finite_stops_that_one_alone(value: float):
     found, wanted = replicates("dazzle", torch.float32), replicates("dazzle", torch.float32)
 
     def poisoned(step: int) -> Batch:
         batch = batch_at(1, torch.float32, step)
-        return replace(batch, expression=batch.expression * value) if step == 3 else batch
+        return replace(batch, expression=batch.expression * value) if step == 2 else batch
 
     for one in (found[1], wanted[1]):
         one.batch_at = poisoned  # type: ignore[method-assign]

@@ -24,6 +24,15 @@ TAKEN: Mapping[str, object] = {"form": "fast", "solver": "lu", "prior": "standar
 WEIGHTS = ("alpha", "beta", "classifier_weight", "augmentation")  # of each its own
 SWITCHES = ("classifier_weight", "augmentation")  # ... but all 0 or none
 
+# Where a step of several was found more than 1.3 times as fast as their steps one by one (scripts/bench_packing.py).
+# With fewer genes the tables take most of a step, with more the products and the LU, and both are each replicate's own.
+PAYS_FROM, PAYS_WITH_GENES, PAYS_UP_TO_CELLS = 4, range(150, 401), 128
+
+
+def pays(replicates: int, n_genes: int, cells_per_step: int) -> bool:
+    """Whether stacking is worth its memory."""
+    return replicates >= PAYS_FROM and n_genes in PAYS_WITH_GENES and cells_per_step <= PAYS_UP_TO_CELLS
+
 
 def why_not_stacked(configs: Sequence[GRNVAEConfig]) -> str:
     """Why models with these settings cannot be stacked, in words; empty where they can."""

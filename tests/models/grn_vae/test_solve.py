@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from grndist.models.grn_vae import solve
-from grndist.models.grn_vae.solve import Factor, Stale, lu, lu_price, solved
+from grndist.models.grn_vae.solve import Factor, Several, Stale, lu, lu_price, solved
+from tests.models.threads import in_threads
 
 GENES, CELLS = 128, 2  # an LU costs 8 iterations
 
@@ -195,3 +196,15 @@ def test_a_gpu_solves():
         wanted = rows(CELLS, GENES, seed).cuda()
         assert_solves(lu(a), a, wanted, 1e-10)
         assert_solves(stale.factor(a), a, wanted, 1e-9)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_factors_of_replicates_are_each_its_own(threads: int):
+    """At this size, PyTorch's LU of a batch has wrong pivots with two threads."""
+    a = torch.stack([adjacency(200, seed) for seed in range(8)])
+    z = torch.stack([rows(5, 200, seed) for seed in range(8)])
+    factor: Factor = in_threads(threads, lambda: Several(a))
+    for at, own in enumerate(a):
+        inverse = torch.linalg.inv(minus(own))
+        torch.testing.assert_close(factor.solve(z)[at], z[at] @ inverse, rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(factor.solve_transposed(z)[at], z[at] @ inverse.T, rtol=1e-9, atol=1e-9)
