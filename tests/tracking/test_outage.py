@@ -18,7 +18,7 @@ from tests.tracking.stores import MLflowServer, PostgreSQL, Store, postgres_prog
 
 pytestmark = pytest.mark.slow
 
-STEPS = 3000
+STEPS = 2000
 RUN = {
     "model": {"kind": "catran", "embedding": 4},
     "training": {
