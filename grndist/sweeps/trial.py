@@ -13,7 +13,7 @@ from grndist.config import branch, merge, read_tree
 from grndist.errors import UserError
 from grndist.files import written_aside
 from grndist.runs import RunConfig, train_run
-from grndist.runs.packed import can_pack, train_packed
+from grndist.runs.packed import can_pack, pays, train_packed
 from grndist.sweeps.config import Sweep
 from grndist.sweeps.ledger import Ledger, Look, Trial, Values
 from grndist.sweeps.objectives import measured
@@ -103,7 +103,7 @@ def valued(order: Order, configs: Sequence[RunConfig], part: float = 1.0) -> Val
 def train(configs: Sequence[RunConfig], part: float) -> None:
     """Train runs up to a part of their steps, together where that pays."""
     fresh = not any(_is_begun(config) for config in configs)
-    if part == 1 and fresh and len(configs) > 1 and not can_pack(configs):
+    if part == 1 and fresh and len(configs) > 1 and not can_pack(configs) and pays(configs):
         for result in train_packed(configs, overwrite=any(_folder(config).exists() for config in configs)):
             if isinstance(result, TrainingError):
                 raise result
