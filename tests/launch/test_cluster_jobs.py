@@ -17,7 +17,7 @@ import yaml
 
 from tests.conftest import genes, small_counts
 
-pytestmark = pytest.mark.rehearsal
+pytestmark = pytest.mark.ray
 SECONDS = 240
 
 
