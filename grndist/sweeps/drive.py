@@ -90,6 +90,7 @@ def _refuse_looks(sweep: Sweep) -> None:
 def _tracked(sweep: Sweep, ledger: Ledger) -> Iterator[Tracker]:
     """The sweep's own run in MLflow; when the block ends, no run of the sweep is left open."""
     about = ledger.read("sweep.json")
+    Path(sweep.base.runs).mkdir(parents=True, exist_ok=True)  # MLflow's database is there, if no server is named
     parent = open_parent(sweep.tracking, ledger.folder.parent, sweep.config.name, about.get("run_id", ""))
     ledger.keep("sweep.json", about | {"run_id": parent.run_id, "parent": about.get("parent") or reference(parent)})
     definitions = {objective.name: objective.definition for objective in sweep.config.objectives}
