@@ -14,7 +14,7 @@ from grndist.seeds import stream
 Scale = Literal["linear", "log", "categorical"]
 
 LEAST_TRIALS = 8
-FOLDS, REPEATS = 4, 3
+FOLDS, REPEATS = 4, 2
 TREES = 50
 SHUFFLES = 5  # of each parameter, in every fold
 
@@ -26,7 +26,7 @@ def importance(table: pd.DataFrame, parameters: Mapping[str, Scale], objective: 
     importance is half of the rise of the prediction's squared error, divided by the variance of the objective: the
     share of that variance which goes with the parameter, alone or together with others (Sobol's total effect, as far as
     the forest has learnt it). 0, or a little less by chance, means that it tells nothing; the shares may add up to more
-    than 1. `sd` is the spread over 12 such divisions.
+    than 1. `sd` is the spread over 8 such divisions.
 
     What it is not: it is of the trials that were made, not of the model. A parameter whose range is narrow, or whose
     effect the search has already avoided (Optuna samples good regions), comes out small; two parameters that go

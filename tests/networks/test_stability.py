@@ -28,7 +28,7 @@ def drawn(seed: int) -> EdgeList:
     return network(list(np.random.default_rng(seed).normal(size=len(PAIRS))))
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(a=weights, b=weights, zeros=st.booleans())
 def test_spearman_is_scipys_over_all_pairs_of_the_panel(a: list[float], b: list[float], zeros: bool):
     found = spearman(network(a, zeros), network(b, False))
@@ -47,7 +47,7 @@ def test_spearman_over_other_candidates():
     assert spearman(outside, inside) == pytest.approx(spearmanr([1, 0, 0, 0], [0, 1, 0, 0]).statistic)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(a=weights, b=weights, k=st.integers(1, 12))
 def test_jaccard_is_that_of_sets_with_ties(a: list[float], b: list[float], k: int):
     def best(values: list[float]) -> set:

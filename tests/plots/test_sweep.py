@@ -44,18 +44,15 @@ def only(**columns) -> pd.DataFrame:
 
 
 TABLES = {
-    "plain": trials(),
-    "many": trials(120),
-    "failures": with_failures(60),
+    "failures": with_failures(60),  # many, too
     "one": trials(1),
     "all failed": only(status="failed", score=np.nan),
     "none finished": only(status="stopped"),
-    "equal": only(score=0.9, **{"model.size": 8, "model.form": "full"}),
-    "zero spread": only(**{"score sd": 0.0}),
-    "no spread": trials().drop(columns="score sd"),
-    "no such parameter": only(**{"model.gain": np.nan, "model.form": None}),
-    "flags and lists": only(**{"model.form": [[1], True, "x"] * 4}),
-    "numbers as objects": only(**{"model.size": pd.Series([8, 16.0, None] * 4, dtype=object)}),
+    "equal": only(score=0.9, **{"score sd": 0.0, "model.size": 8, "model.form": "full"}),
+    "no such parameter": only(**{"model.gain": np.nan, "model.form": None}).drop(columns="score sd"),
+    "other kinds": only(
+        **{"model.form": [[1], True, "x"] * 4, "model.size": pd.Series([8, 16.0, None] * 4, dtype=object)}
+    ),
     "failed without a time": only(score=[np.nan] * 2 + [1.0] * 10, seconds=[np.nan, *range(1, 12)]),
 }
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import mannwhitneyu, wasserstein_distance
@@ -32,6 +32,7 @@ LOGS = st.one_of(st.just(0.0), st.floats(0, 8, width=32))
 
 @pytest.mark.parametrize("element", [TIED, ANY, LOGS], ids=["tied", "any", "mostly zero"])
 def test_both_statistics_are_scipys(element: st.SearchStrategy):
+    @settings(max_examples=50)
     @given(control=values(element, 60), group=values(element, 40))
     def equal(control: np.ndarray, group: np.ndarray) -> None:
         exact = control.astype(np.float64), group.astype(np.float64)
@@ -42,6 +43,7 @@ def test_both_statistics_are_scipys(element: st.SearchStrategy):
     equal()
 
 
+@settings(max_examples=50)
 @given(n_controls=st.integers(1, 12), n=st.integers(1, 12), seed=st.integers(0, 999), tied=st.booleans())
 def test_the_exact_test_is_taken_where_scipy_takes_it(n_controls: int, n: int, seed: int, tied: bool):
     drawn = np.random.default_rng(seed).permutation(100)[: n_controls + n].astype(float)
