@@ -20,7 +20,18 @@ from grndist import cli
 
 REPOSITORY = Path(__file__).parent.parent
 CHAIN = ["simulate", "ingest", "train", "infer", "evaluate"]
-COMMANDS = [*CHAIN, "embeddings", "neighbours", "latent", "doctor", "preflight", "submit", "store", "cluster"]
+COMMANDS = [
+    *CHAIN,
+    "embeddings",
+    "neighbours",
+    "latent",
+    "doctor",
+    "preflight",
+    "submit",
+    "store",
+    "cluster",
+    "tracking",
+]
 HEAVY = {"torch", "mlflow", "zarr", "anndata", "scanpy", "pandas", "scipy", "sklearn", "pyarrow", "h5py", "matplotlib"}
 
 CATRAN = {
@@ -135,7 +146,9 @@ def test_help_lists_the_commands():
     assert listed == COMMANDS == list(commands())
 
 
-@pytest.mark.parametrize("command", [*COMMANDS[:-2], "store info", "store verify", "store head", "cluster check"])
+@pytest.mark.parametrize(
+    "command", [*COMMANDS[:-3], "store info", "store verify", "store head", "cluster check", "tracking replay"]
+)
 def test_every_argument_and_option_is_explained(command: str, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("COLUMNS", "200")
     text = done(f"{command} --help")
