@@ -69,6 +69,5 @@ def _port(uri: str, usual: int) -> Check:
 
 
 def _silent(uri: str, why: object) -> Check:
-    return problem(
-        "tracking", f"{uri}: no answer ({why})", "start it, or correct tracking.uri; a run goes on without it, unlogged"
-    )
+    remedy = "start it, or correct tracking.uri; a run goes on without it, and what it logs waits in its tracking-spool"
+    return problem("tracking", f"{uri}: no answer ({why})", remedy)

@@ -4,7 +4,9 @@
                 checkpoints/      the last two
                 metrics.jsonl     losses and speed over steps
                 augmentation.json what pilots have measured, with model.augmentation auto
+                losses.png        the losses, drawn
                 tracking.json     where MLflow keeps the run
+                tracking-spool/   what MLflow has not taken yet
                 owner             at a URL: the token of the process that writes there
 
 A run at a URL is worked on in a temporary folder and copied up as it goes (`mirror`).

@@ -78,11 +78,14 @@ def _of_this_version(before: Tree, folder: Path) -> Tree:
 
 
 def _differences(before: Tree, now: Tree, prefix: str = "") -> list[str]:
-    """Keys whose values differ; paths may, since runs and stores can be moved, the preset's name and the workers."""
+    """Keys whose values differ; not the workers, nor what a sweep says of its trials.
+
+    Paths may, since runs and stores can be moved, and the preset's name.
+    """
     lines = []
     for key in sorted(before.keys() | now.keys()):
         old, new, place = before.get(key), now.get(key), f"{prefix}{key}"
-        if place == "workers":
+        if place in ("workers", "tracking.parent", "tracking.tags"):
             continue
         if isinstance(old, dict) and isinstance(new, dict):
             lines += _differences(old, new, f"{place}.")

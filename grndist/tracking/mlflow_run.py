@@ -85,6 +85,12 @@ class Run:
         """Raise if the store does not answer."""
         self.client.get_run(self.run_id)
 
+    def set_tags(self, tags: dict[str, str]) -> None:
+        """Set tags, in place of those of the same names."""
+        from mlflow.entities import RunTag
+
+        self.client.log_batch(self.run_id, tags=[RunTag(*tag) for tag in tags.items()], synchronous=True)
+
     def log_settings(self, tree: dict[str, Any]) -> None:
         """Log params that are not there yet, and config.yaml; `tree` holds only what JSON can."""
         from mlflow.entities import Param

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from grndist.tracking.code_version import code_tags
 from grndist.tracking.keys import is_database
 from grndist.tracking.mlflow_run import ANSWER_SECONDS, Run
 from grndist.tracking.spool import Head
@@ -35,14 +34,12 @@ def open_run(head: Head) -> Run:
     """Continue the run of `head` if the store knows it, otherwise start it; makes what is missing there."""
     uri, root = uri_of(head), Path(head.root)
     client = connected(uri, root)
-    tags = code_tags() | head.config.tags
     if run := _found(client, head):
-        for name, value in (tags | _parent(client, run.experiment_id, head)).items():
-            client.set_tag(run.run_id, name, value)
+        run.set_tags(_tags(client, run.experiment_id, head))
         return run
     artifacts = (root / "mlflow-artifacts").as_uri() if is_database(uri) else None  # a server has its own place
     experiment_id = _experiment_id(client, head.config.experiment, artifacts)
-    run_id = _made(client, experiment_id, head, tags | _parent(client, experiment_id, head) | {KEY: head.key})
+    run_id = _made(client, experiment_id, head)
     return Run(client, experiment_id, run_id)
 
 
@@ -78,8 +75,8 @@ def _found(client: "MlflowClient", head: Head) -> Run | None:
     return None
 
 
-def _made(client: "MlflowClient", experiment_id: str, head: Head, tags: dict[str, str]) -> str:
-    begun = time.monotonic()
+def _made(client: "MlflowClient", experiment_id: str, head: Head) -> str:
+    begun, tags = time.monotonic(), _tags(client, experiment_id, head)
     run_id: str = client.create_run(experiment_id, tags=tags, run_name=head.name).info.run_id
     was_late = time.monotonic() - begun > float(ANSWER_SECONDS)  # so that MLflow may have asked twice
     return _only(client, experiment_id, head.key) if was_late else run_id
@@ -106,12 +103,12 @@ def _with_key(client: "MlflowClient", experiment_id: str, key: str) -> list[str]
     return [run.info.run_id for run in found]
 
 
-def _parent(client: "MlflowClient", experiment_id: str, head: Head) -> dict[str, str]:
-    """The tag that puts a run below another."""
-    parent = head.config.parent
+def _tags(client: "MlflowClient", experiment_id: str, head: Head) -> dict[str, str]:
+    """The user's, the run's key, and what puts it below another."""
+    tags, parent = head.config.tags | {KEY: head.key}, head.config.parent
     if parent.startswith(OF_KEY):
         parent = next(iter(_with_key(client, experiment_id, parent.removeprefix(OF_KEY))), "")
-    return {PARENT: parent} if parent else {}
+    return tags | ({PARENT: parent} if parent else {})
 
 
 def _reach_database(uri: str) -> None:

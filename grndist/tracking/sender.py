@@ -111,8 +111,9 @@ class Sender:
         return False
 
     def _refused(self, what: str, cause: str) -> None:
-        self.refusals[what] = cause
-        logger.warning("MLflow lacks %s of this run (%s); the run is not affected", what, cause)
+        is_new, self.refusals[what] = what not in self.refusals, cause
+        if is_new:
+            logger.warning("MLflow lacks %s of this run (%s); the run is not affected", what, cause)
 
     def _write(self, run: Run, group: list[Placed]) -> None:
         entry = group[0].entry
@@ -134,6 +135,8 @@ class Sender:
         elif kind == "model":
             self._write_model(run, group[0])
         elif kind == "status":
+            if "tags" in entry:
+                run.set_tags(entry["tags"])
             run.set_status(entry["status"], entry["time"])
             if entry["status"] != "RUNNING" and self._is_in_doubt:
                 remove_twins(run, self.spool.head)

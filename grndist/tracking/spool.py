@@ -81,10 +81,18 @@ class Spool:
             return
         if self._entries is None:
             self._entries = (self.folder / ENTRIES).open("ab")
-            if self.size and not (self.folder / ENTRIES).read_bytes().endswith(b"\n"):  # a kill has cut it short
+            if self._is_cut_short():
                 self._entries.write(b"\n")
         self._entries.write(b"".join(json.dumps(entry).encode() + b"\n" for entry in entries))
         self._entries.flush()
+
+    def _is_cut_short(self) -> bool:
+        """Whether a kill has left a part of a line at the end."""
+        if not self.size:
+            return False
+        with (self.folder / ENTRIES).open("rb") as file:
+            file.seek(-1, os.SEEK_END)
+            return file.read() != b"\n"
 
     def adopt(self, path: Path) -> str:
         """Keep a file, linked where that can be; return what it is called below the spool."""

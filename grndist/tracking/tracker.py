@@ -17,6 +17,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from grndist.storage import is_remote
+from grndist.tracking.code_version import code_tags
 from grndist.tracking.keys import plain
 from grndist.tracking.mlflow_run import Status
 from grndist.tracking.record import Recorder
@@ -199,7 +200,9 @@ class Tracker:
     def _kept(self, entry: Entry) -> Entry | None:
         """An entry whose files are in the spool; None if there is no such file."""
         try:
-            if entry["kind"] == "file":
+            if entry["kind"] == "status":  # a run begins, or goes on
+                entry["tags"] = code_tags()
+            elif entry["kind"] == "file":
                 entry["file"] = self._spool.adopt(Path(entry["path"]))
             elif entry["kind"] == "model":
                 paths = entry.pop("paths")
@@ -237,6 +240,8 @@ class Tracker:
                 self._note(run_id=run.run_id)
             self._settled.set()
             self._sender.send(lambda: not self._is_abandoned)
+            if self._closing.is_set() and not self._is_abandoned:
+                self._sender.send_refused()  # a database was busy, say
         except Exception as error:  # noqa: BLE001 - whatever MLflow raises must not reach the training
             self._fail(error)
             return False

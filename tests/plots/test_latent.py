@@ -7,7 +7,16 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 
 from grndist.errors import UserError
-from grndist.plots import Latent, colour_column, latent_figure, layout, principal_axes, write_figure
+from grndist.plots import (
+    Latent,
+    PlotError,
+    colour_column,
+    latent_figure,
+    layout,
+    loss_figure,
+    principal_axes,
+    write_figure,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -131,3 +140,13 @@ def test_a_figure_is_written_once(tmp_path: Path):
     assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
     with pytest.raises(UserError, match="exists already"):
         write_figure(figure, tmp_path / "f.png")
+
+
+def test_losses_are_drawn_as_they_are_and_those_without_a_value_are_left_out():
+    steps = pd.Index([2, 4, 6], name="step")
+    table = pd.DataFrame({"loss": [3.0, 2.0, 1.0], "validation": [np.nan, 5.0, np.nan], "none": np.nan}, index=steps)
+    figure = loss_figure(table)
+    panels = {panel.get_title(loc="left"): panel.lines[0].get_xydata().tolist() for panel in figure.axes}
+    assert panels == {"loss": [[2, 3], [4, 2], [6, 1]], "validation": [[4, 5]]}
+    with pytest.raises(PlotError, match="no loss has a finite value"):
+        loss_figure(table[["none"]])

@@ -19,12 +19,13 @@ from grndist.runs import Interrupted, RunSummary, tracked, train_run
 from grndist.runs.folder import _placed
 from grndist.runs.mirror import TakenOverError
 from grndist.storage import Storage, StorageError, open_storage
-from grndist.tracking import TrackingConfig
+from grndist.tracking import TrackingConfig, replay
 from grndist.training import checkpoint
 from tests.conftest import genes, small_counts
 from tests.remote.test_storage import keys_are_checked
 from tests.test_runs import CATRAN, KILLED, same_bits, weights, written
 from tests.test_runs import load as load_run_file
+from tests.tracking.conftest import closed_port
 
 LAST_TWO = {f"checkpoints/step-{step:08d}/{name}" for step in (18, 20) for name in checkpoint.FILES}
 A_RUN = {"config.yaml", "metrics.jsonl", "tracking.json", "owner"} | LAST_TWO
@@ -264,6 +265,39 @@ def test_mlflows_own_database_lies_where_one_stands(
     assert _placed(server)[0] == server.tracking
     local = load_run_file(run_file, "tracking.kind=mlflow")
     assert _placed(local) == (TrackingConfig(), tmp_path / "runs")
+
+
+def test_what_waits_for_mlflow_is_at_the_url_and_goes_when_it_has_arrived(
+    run_file: Path, here: dict, there: Storage, before_saving: Callable, tmp_path: Path, temporary_folders: Path
+):
+    """Stopped and resumed while the server is down, then replayed to a database; the last part goes there at once."""
+    from mlflow import MlflowClient
+
+    track = ["tracking.kind=mlflow", f"tracking.uri=http://127.0.0.1:{closed_port()}"]
+    before_saving({6: lambda: os.kill(os.getpid(), signal.SIGINT)})
+    with pytest.raises(Interrupted):
+        train(run_file, there, *track)
+    assert {"tracking-spool/head.json", "tracking-spool/entries.jsonl"} < there.sizes().keys()
+    summary = train(run_file, there, *track, resume=True)
+    assert f"`grndist tracking replay {there.url}` sends it" in summary.tracking[0]
+    assert same_bits(last_weights(there), here)
+    assert len([key for key in there.sizes() if key.startswith("tracking-spool/files/")]) == 3  # a model's, a figure
+
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    said: list[str] = []
+    replay([there.url.removesuffix("/small")], said.append, uri)
+    assert said[0].startswith(f"{there.url}: ")
+    assert there.sizes().keys() == A_RUN | {"losses.png"}
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    run_id = json.loads(there.read("tracking.json"))["run_id"]
+    assert client.get_run(run_id).info.status == "FINISHED"
+    assert [point.step for point in client.get_metric_history(run_id, "loss")] == steps(there)
+    assert len(client.get_run(run_id).outputs.model_outputs) == 1
+
+    with tracked(there.url) as tracker:
+        tracker.log_scores({"EPR": 2.0})
+    assert client.get_run(run_id).data.metrics["EPR"] == 2.0
+    assert list(temporary_folders.glob("grndist-*")) == []
 
 
 def test_urls_in_a_run_file_stay_as_they_are(run_file: Path):
