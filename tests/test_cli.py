@@ -141,10 +141,11 @@ def test_help_lists_the_commands():
 @pytest.mark.parametrize(
     "command",
     [
-        *COMMANDS[:-3],
+        *COMMANDS[:-4],
         *(f"store {command}" for command in ("info", "verify", "head")),
         *(f"models {command}" for command in ("register", "list", "show", "promote", "compare", "pull")),
         "cluster check",
+        "tracking replay",
     ],
 )
 def test_every_argument_and_option_is_explained(command: str, monkeypatch: pytest.MonkeyPatch):
