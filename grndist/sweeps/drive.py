@@ -205,4 +205,4 @@ def _summed_up(sweep: Sweep, ledger: Ledger, parent: Tracker, confirmed: Confirm
     (ledger.folder / results.SUMMARY).write_text(text)
     for file in [*files, ledger.folder / results.SUMMARY]:
         parent.log_file(file)
-    return SweepSummary(ledger.folder, text)
+    return SweepSummary(ledger.folder, "\n".join([text.rstrip(), *parent.where()]) + "\n")

@@ -118,12 +118,12 @@ class Ledger:
 
     def seconds_used(self) -> float:
         """Of all sessions, up to their last sign of life."""
-        return sum(last - first for first, last in self.read("sessions.json") or [])
+        return sum((last - first for first, last in self.read("sessions.json") or []), 0.0)
 
     def since_start(self, moment: float) -> float:
         """A time of day as seconds since the sweep began, pauses between sessions left out."""
         sessions = self.read("sessions.json") or []
-        return sum(min(max(moment - first, 0.0), last - first) for first, last in sessions)
+        return sum((min(max(moment - first, 0.0), last - first) for first, last in sessions), 0.0)
 
     def begin_session(self) -> None:
         """Somebody works on it from now on."""

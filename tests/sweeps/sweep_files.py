@@ -38,7 +38,8 @@ def sweep_file(folder: Path, store: Path, **changes: object) -> Path:
         "objectives": [{"kind": "reference", "file": str(reference(folder)), "measure": "auprc_ratio"}],
         "confirm": 0,
     }
-    file.write_text(yaml.safe_dump(merge(tree, changes)))
+    space = {"space": changes["space"]} if "space" in changes else {}
+    file.write_text(yaml.safe_dump(merge(tree, changes) | space))
     return file
 
 
