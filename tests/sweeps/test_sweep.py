@@ -2,6 +2,7 @@
 
 import json
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -151,6 +152,44 @@ def test_where_nothing_trains_there_is_one_message(tmp_path: Path, store_path: P
     space = {"training.learning_rate": {"choice": [1e38]}}
     with pytest.raises(UserError, match=r"none of 2 trials has finished; trial 0: the loss is"):
         swept(sweep_file(tmp_path, store_path, space=space, budget={"trials": 2}))
+
+
+def test_ctrl_c_keeps_what_has_finished_and_leaves_nothing_open(tmp_path: Path, store_path: Path):
+    long = {"training": {"steps": 400, "checkpoint_every": 50}, "tracking": {"kind": "mlflow"}}
+    file = sweep_file(tmp_path, store_path, run=long, budget={"trials": 4})
+    ledger, log = Ledger(tmp_path / "sweeps" / "s"), tmp_path / "said.log"
+    command = [sys.executable, "-m", "grndist.cli", "sweep", str(file), "--address", "local"]
+    with log.open("w") as said, subprocess.Popen(command, stdout=said, stderr=said) as driver:
+        until(lambda: any(trial.is_over for trial in ledger.trials()) or driver.poll() is not None)
+        driver.send_signal(signal.SIGINT)
+    assert driver.returncode == 128 + signal.SIGINT, log.read_text()
+    assert "go on with the same command and --resume" in log.read_text()
+    assert "Traceback" not in log.read_text()
+    assert set(statuses(tmp_path)) <= {"FINISHED", "KILLED"}
+    finished = {trial.number: repr(trial) for trial in ledger.trials() if trial.is_over}
+    assert 0 < len(finished) < 4
+    swept(file, resume=True)
+    assert [trial.status for trial in ledger.trials()] == ["finished"] * 4
+    assert {number: repr(ledger.trial(number)) for number in finished} == finished
+    assert statuses(tmp_path) == ["FINISHED"] * 5  # the interrupted runs went on
+
+
+def statuses(folder: Path) -> list[str]:
+    """Of every run of the sweep in MLflow."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{folder / 'runs' / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("grndist").experiment_id
+    return [one.info.status for one in client.search_runs([experiment], max_results=1000)]
+
+
+def test_a_trial_may_have_workers_of_its_own(tmp_path: Path, store_path: Path):
+    two = {"workers": {"min": 2, "max": 2, "start_timeout": 120}, "training": {"streams": 4}}
+    alone, _ = swept(sweep_file(tmp_path, store_path, run={"training": {"streams": 4}}, budget={"trials": 1}))
+    shared, _ = swept(sweep_file(tmp_path, store_path, run=two, budget={"trials": 1}), name="shared")
+    goal = "auprc_ratio"
+    assert shared.trial(0).status == "finished"
+    assert shared.trial(0).mean(goal) == pytest.approx(alone.trial(0).mean(goal), rel=1e-3)
 
 
 def test_a_population(tmp_path: Path, store_path: Path):
