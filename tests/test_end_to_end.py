@@ -207,7 +207,7 @@ def test_the_model_in_mlflow_predicts_the_edge_list(name: str, tracked: tuple[An
     client, run = tracked
     (model,) = run.outputs.model_outputs
     loaded = mlflow.pyfunc.load_model(client.get_logged_model(model.model_id).artifact_location)
-    predicted = loaded.predict(pd.DataFrame({"k": [50]}))
+    predicted = loaded.predict(None, params={"k": 50})
     pd.testing.assert_frame_equal(predicted, pd.read_parquet(f"{name}.parquet").head(50))
 
 

@@ -133,16 +133,13 @@ def pull(
     runs: Runs = "runs",
 ) -> None:
     """Copy a registered network to this machine: its edges, its checkpoint and its settings."""
-    from grndist.files import refuse_existing, written_aside
     from grndist.storage import is_remote
 
     if is_remote(out):
         raise UserError(f"{out}: a network is copied to this machine; give a folder")
-    refuse_existing(Path(out), overwrite)
     registry = _registry(tracking_uri, runs)
     version = registry.find(network)
-    with written_aside(Path(out), overwrite) as aside:
-        registry.fetch(version, aside)
+    registry.pull(version, Path(out), overwrite)
     print(f"{out}: {version.address}, with {', '.join(sorted(path.name for path in Path(out).iterdir()))}")
     print(f"\nnext: grndist infer {out} -k 5000 -o edges.tsv")
 

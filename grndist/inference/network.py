@@ -19,7 +19,7 @@ from grndist.data.selection.gene_names import read_gene_list
 from grndist.errors import UserError
 from grndist.genes import some
 from grndist.progress import track
-from grndist.storage import absolute, is_remote, open_storage
+from grndist.storage import Storage, absolute, is_remote, open_storage
 from grndist.tracking.fetching import ABOUT
 from grndist.tracking.registry import is_registered, refuse_unknown, registered_run
 from grndist.training import checkpoint
@@ -127,12 +127,7 @@ def opened_run(where: str | Path) -> Iterator[OpenedRun]:
             yield replace(run, name=_origin(folder) or str(where))
         return
     storage = open_storage(where)
-    try:
-        settings = yaml.safe_load(storage.read("config.yaml")) or {}
-    except FileNotFoundError:
-        raise InferenceError(
-            f"{where} is not a run directory (it has no config.yaml); give one that `grndist train` made"
-        ) from None
+    settings = _settings(where, storage)
     if not is_remote(where):
         yield OpenedRun(absolute(where), checkpoint.latest(Path(where) / "checkpoints"), settings)
         return
@@ -159,6 +154,19 @@ def refuse_no_run(where: str | Path) -> None:
         return
     with opened_run(where):
         pass
+
+
+def _settings(where: str | Path, storage: Storage) -> dict[str, Any]:
+    try:
+        return yaml.safe_load(storage.read("config.yaml")) or {}
+    except FileNotFoundError:
+        raise InferenceError(
+            f"{where} is not a run directory (it has no config.yaml); give one that `grndist train` made"
+        ) from None
+    except yaml.YAMLError as error:
+        raise InferenceError(
+            f"{where}/config.yaml is damaged ({error}); bring back what `grndist train` wrote"
+        ) from None
 
 
 def _origin(folder: Path) -> str:

@@ -106,7 +106,7 @@ def compared(a: str, b: str, sizes: Sequence[int] = (), uri: str = "", runs: str
     shorter = min(len(one.edges), len(other.edges))
     sizes = sorted({*sizes} or {*(size for size in SIZES if size < shorter), max(1, shorter)})
     overlaps = {k: (overlap_at(one.edges, other.edges, k), jaccard_at(one.edges, other.edges, k)) for k in sizes}
-    differences = differing(one.settings, other.settings) if one.settings and other.settings else {}
+    differences = differing(one.settings or {}, other.settings or {})
     return Comparison(one, other, overlaps, spearman(one.edges, other.edges), differences)
 
 

@@ -50,6 +50,7 @@ def register_run(where: str | Path, name: str, alias: str = "", uri: str = "") -
         tracked, run_id = tracking_of(where)
         store = store_uri(uri) if uri else own_store(where, tracked)
         registry = Registry(store, connected(store))
+        registry.refuse_alias(alias)
         origin, lines = _logged(registry, run, tracked, run_id)
         before = registry.numbers(name)
         version = registry.register(name, origin.model_id, origin.run_id, _tags(registry, run, origin))

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grndist.files import refuse_existing, written_aside
 from grndist.genes import some
 from grndist.tracking import model_files
 from grndist.tracking.fetching import fetch
@@ -173,6 +174,19 @@ class Registry:
             number = model_files.new_version(self.client, name, model_id, run_id, tags)
         return self.find(f"{name}/{number}")
 
+    def refuse_alias(self, alias: str) -> None:
+        """Raise unless MLflow takes this as an alias, or it is empty; call it before an upload.
+
+        Raises:
+            RegistryError: it is reserved (latest, v3), or has other letters than those, digits, - and _.
+        """
+        from mlflow.utils.validation import _validate_model_alias_name, _validate_model_alias_name_reserved
+
+        with explained(self.uri):
+            if alias:
+                _validate_model_alias_name(alias)
+                _validate_model_alias_name_reserved(alias)
+
     def promote(self, version: Version, alias: str) -> int | None:
         """Move an alias to a version; return the number of the one it was at, None if it is new."""
         before = [v.number for v in self.versions(version.name) if alias in v.aliases]
@@ -188,6 +202,18 @@ class Registry:
         """
         with explained(self.uri):
             fetch(self.client, version.model_id, version.source, f"{version.address} at {self.uri}", folder)
+
+    def pull(self, version: Version, out: Path, overwrite: bool = False) -> None:
+        """`fetch` a version to a folder that stays, which is whole or not there; only a run is replaced.
+
+        Raises:
+            UserError: there is something already, or it cannot be written.
+        """
+        refuse_existing(out, overwrite)
+        if out.exists() and not (out / model_files.CONFIG).is_file():
+            raise RegistryError(f"{out} is not a run directory, so it is not replaced; choose another name")
+        with written_aside(out, overwrite) as aside:
+            self.fetch(version, aside)
 
     @contextmanager
     def opened(self, version: Version) -> Iterator[Path]:

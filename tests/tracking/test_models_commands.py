@@ -255,6 +255,7 @@ def test_an_edge_list_is_compared_as_it_is():
         ),
         ("models register runs --name x", "runs is not a run directory"),
         ("models pull grn/1 -o runs", "runs exists already; pass --overwrite"),
+        ("models pull grn/1 -o runs --overwrite", "runs is not a run directory, so it is not replaced"),
         ("models list --runs nowhere", "nowhere/mlflow.db: no such file, so no run was logged there"),
         ("models list --tracking-uri sqlite:////nowhere/m.db", "/nowhere/m.db: no such file"),
         ("models list --tracking-uri http://127.0.0.1:9", "MLflow at http://127.0.0.1:9 does not answer .*refused"),
@@ -270,6 +271,7 @@ def test_a_mistake_is_one_message(line: str, words: str):
     assert said.err.count("\n") <= 2
     assert not Path("new").exists()
     assert not Path("e.tsv").exists()
+    assert "x" not in [line.split()[0] for line in done("models list").splitlines()]
 
 
 def test_the_environment_says_where_networks_are(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
