@@ -174,7 +174,7 @@ def not_stackable(configs: Sequence[ModelConfig]) -> str:
 def stacking_pays(config: ModelConfig, replicates: int, n_genes: int, cells_per_step: int) -> bool:
     """Whether so many such models, stacked, are trained more than 1.3 times as fast as one by one on a CPU.
 
-    Of CaTran, loops over cells x genes x d take most of a step, and each replicate has its own: 1.0 was found.
+    Of CaTran, loops over cells x genes x d take most of a step, and each replicate has its own: 1.2 was found.
     """
     return isinstance(config, GRNVAEConfig) and stacked_grn_vae.pays(replicates, n_genes, cells_per_step)
 
