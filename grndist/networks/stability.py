@@ -13,6 +13,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from grndist.errors import UserError
+from grndist.networks import compare
 from grndist.networks.edges import EdgeList
 
 
@@ -72,12 +73,10 @@ def top(edges: EdgeList, k: int) -> pd.MultiIndex:
     Raises:
         StabilityError: there are fewer than k edges.
     """
-    strength = edges.table["weight"].abs()
-    found = int((strength > 0).sum())
+    found = int((edges.table["weight"] != 0).sum())
     if found < k:
         raise StabilityError(f"the top {k:,} edges are to be compared, but a network has only {found:,}; ask for fewer")
-    chosen = edges.table[strength >= strength.nlargest(k).iloc[-1]]
-    return pd.MultiIndex.from_frame(chosen[["regulator", "target"]])
+    return compare.top(edges, k)
 
 
 def spearman(a: EdgeList, b: EdgeList, candidates: int | None = None) -> float:
