@@ -207,10 +207,14 @@ def test_a_population(tmp_path: Path, store_path: Path):
 
 
 def test_the_median_rule_and_a_time_budget(tmp_path: Path, store_path: Path):
-    changes = {"scheduler": {"kind": "median", "looks": 3}, "budget": {"trials": None, "hours": 10 / 3600}}
-    ledger, _ = swept(sweep_file(tmp_path, store_path, **changes))
-    assert ledger.seconds_used() >= 10
+    median = {"scheduler": {"kind": "median", "looks": 3}}
+    ledger, _ = swept(sweep_file(tmp_path, store_path, **median, budget={"trials": 4}))
+    used = ledger.seconds_used()
+    swept(sweep_file(tmp_path, store_path, **median, budget={"trials": None, "hours": (used + 5) / 3600}), resume=True)
+    assert ledger.seconds_used() >= used + 5
+    assert len(ledger.trials()) > 4
     assert all(trial.is_over for trial in ledger.trials())
+    assert any(trial.status == "finished" for trial in ledger.trials())
 
 
 def test_a_trial_that_does_not_fit_is_refused(tmp_path: Path, store_path: Path):
