@@ -90,7 +90,7 @@ def _ended(logs: Run) -> Iterator[None]:
         yield
         status = "FINISHED"
     finally:
-        logs.finish(status)
+        logs.client.set_terminated(logs.run_id, status)
 
 
 def _log_settings(logs: Run, settings: Mapping[str, Any]) -> None:
