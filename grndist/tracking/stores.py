@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from grndist.config import validate
 from grndist.errors import UserError
 from grndist.storage import is_remote
+from grndist.tracking import TrackingConfig
 from grndist.tracking.keys import shortened
 from grndist.tracking.mlflow_run import ANSWER_SECONDS, prepare_mlflow
-from grndist.tracking.tracker import TrackingConfig
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
