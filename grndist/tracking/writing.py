@@ -1,7 +1,6 @@
 """A network logged so that it can be registered: found where it was logged before, or logged now, waiting for it."""
 
 import json
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -91,7 +90,7 @@ def _ended(logs: Run) -> Iterator[None]:
         yield
         status = "FINISHED"
     finally:
-        logs.set_status(status, int(time.time() * 1000))
+        logs.client.set_terminated(logs.run_id, status)
 
 
 def _log_settings(logs: Run, settings: Mapping[str, Any]) -> None:
