@@ -21,7 +21,7 @@ def model_of(n_genes: int, seed: int = 0, regulators: list[int] | None = None, *
 
 
 def seen(model: GRNVAE, batch: Batch) -> Seen:
-    return augmented(batch, model.mean[batch.genes], model.std[batch.genes], model.config, augment=True)
+    return augmented(batch, model.mean[batch.genes], model.std[batch.genes], model.config, model.config.rate or None)
 
 
 def test_it_has_33923_plus_G_squared_parameters():
