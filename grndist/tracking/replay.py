@@ -144,7 +144,7 @@ def _sent(folder: Path, run: str, uri: str) -> str:
         Unanswered: the store does not answer; what has not been sent stays.
         RefusedError: it does not take something, which stays.
     """
-    head, lock = _head_for(folder, run, uri), held(folder)
+    head, lock = _head_for(head_of(folder), run, uri), held(folder)
     if lock is None:
         return f"{run}: the run goes on, and sends this itself"
     spool = Spool(folder, lock, head)
@@ -203,16 +203,16 @@ def _numbers(file: Path) -> Iterator[tuple[int, int, dict[str, float]]]:
         yield step, when, values
 
 
-def _head_for(folder: Path, run: str, uri: str) -> Head:
+def _head_for(head: Head | None, run: str, uri: str) -> Head:
     """The head of a spool with the place to send it to."""
-    head = head_of(folder)
     assert head is not None
     if uri and head.run_id and uri_of(head) != uri:
         raise RefusedError(f"{run}: a part of this run is in {uri_of(head)} already; leave out --uri")
     if uri:
         head = head.model_copy(update={"config": head.config.model_copy(update={"uri": uri})})
-    root = head.root if Path(head.root).is_dir() else str(folder.parent.parent)  # it may have been moved
-    return head.model_copy(update={"root": root, "run": run})
+    if not Path(head.root).is_dir():  # it was moved, or this is another machine
+        head = head.model_copy(update={"root": str(Path.cwd() if is_remote(run) else Path(run).parent)})
+    return head.model_copy(update={"run": run})
 
 
 def _has_ended(folder: Path) -> bool:
