@@ -268,9 +268,6 @@ def test_mlflows_own_database_lies_where_one_stands(
 
 
 def test_what_waits_for_mlflow_is_at_the_url_and_goes_when_it_has_arrived(
-<<<<<<< HEAD
-    run_file: Path, here: dict, there: Storage, before_saving: Callable, tmp_path: Path, temporary_folders: Path
-=======
     run_file: Path,
     here: dict,
     there: Storage,
@@ -278,15 +275,11 @@ def test_what_waits_for_mlflow_is_at_the_url_and_goes_when_it_has_arrived(
     tmp_path: Path,
     temporary_folders: Path,
     monkeypatch: pytest.MonkeyPatch,
->>>>>>> tracking
 ):
     """Stopped and resumed while the server is down, then replayed to a database; the last part goes there at once."""
     from mlflow import MlflowClient
 
-<<<<<<< HEAD
-=======
     monkeypatch.chdir(tmp_path)
->>>>>>> tracking
     track = ["tracking.kind=mlflow", f"tracking.uri=http://127.0.0.1:{closed_port()}"]
     before_saving({6: lambda: os.kill(os.getpid(), signal.SIGINT)})
     with pytest.raises(Interrupted):
