@@ -288,7 +288,7 @@ def test_what_waits_for_mlflow_is_at_the_url_and_goes_when_it_has_arrived(
     summary = train(run_file, there, *track, resume=True)
     assert f"`grndist tracking replay {there.url}` sends it" in summary.tracking[0]
     assert same_bits(last_weights(there), here)
-    assert len([key for key in there.sizes() if key.startswith("tracking-spool/files/")]) == 3  # a model's, a figure
+    assert len([key for key in there.sizes() if key.startswith("tracking-spool/files/")]) == 6  # a model's, a figure
 
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     said: list[str] = []
