@@ -38,9 +38,10 @@ where everything lies
   {out}/MODEL.scores.json                   every score in full
   {out}/runs/mlflow.db                      all of it in MLflow
 
-three commands to try next (after: source .venv/bin/activate)
+four commands to try next (after: source .venv/bin/activate)
   mlflow ui --backend-store-uri sqlite:///{(out / "runs" / "mlflow.db").resolve()}
   grndist train configs/quickstart_catran_d.yaml name=low_rank model.form=bilinear
+  grndist sweep configs/sweep_catran_d.yaml budget.trials=12
   grndist ingest YOUR.h5ad your.zarr""")
 
 
