@@ -91,7 +91,7 @@ def killed_at_random(file: Path, ledger: Ledger, enough: int) -> None:
         driver = subprocess.Popen(command, stdout=said, stderr=said)
     below: list[psutil.Process] = []
     try:
-        until(lambda: sum(trial.is_over for trial in ledger.trials()) >= enough or driver.poll() is not None)
+        until(lambda: sum(trial.is_over for trial in ledger.trials()) >= enough or driver.poll() is not None, 600)
         assert driver.poll() is None, log.read_text()
         time.sleep(moment := random.uniform(0, 2))
         print(f"killed {moment:.3f} s after {enough} trials")
@@ -160,7 +160,7 @@ def test_ctrl_c_keeps_what_has_finished_and_leaves_nothing_open(tmp_path: Path, 
     ledger, log = Ledger(tmp_path / "sweeps" / "s"), tmp_path / "said.log"
     command = [sys.executable, "-m", "grndist.cli", "sweep", str(file), "--address", "local"]
     with log.open("w") as said, subprocess.Popen(command, stdout=said, stderr=said) as driver:
-        until(lambda: any(trial.is_over for trial in ledger.trials()) or driver.poll() is not None)
+        until(lambda: any(trial.is_over for trial in ledger.trials()) or driver.poll() is not None, 600)
         driver.send_signal(signal.SIGINT)
     assert driver.returncode == 128 + signal.SIGINT, log.read_text()
     assert "go on with the same command and --resume" in log.read_text()
