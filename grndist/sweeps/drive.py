@@ -1,5 +1,6 @@
 """A sweep from its file to its summary: trials on Ray, the winner on fresh seeds, everything kept in a folder."""
 
+import importlib.util
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -53,6 +54,8 @@ def run_sweep(path: Path, overrides: Tree, resume: bool = False) -> SweepSummary
             f"{path}: sweeps={config.sweeps}: a sweep is kept in a folder that every node mounts, not at a URL; give "
             "sweeps=/PATH/... and a run root (runs) that is a folder, too"
         )
+    if config.search == "tpe" and importlib.util.find_spec("optuna") is None:
+        raise UserError(f"{path}: search=tpe needs Optuna; pip install 'grndist[sweep]', or set search=random")
     _refuse_looks(sweep)
     refuse_unfit(config.objectives, sweep.base, config.replicates)
     digest = open_store(sweep.base.store).digest
