@@ -116,7 +116,15 @@ def test_a_job_from_preflight_to_its_exit_status(head: Head, run_file: Path):
     assert "failed, exit status 2" in text
 
 
-def test_ctrl_c_leaves_the_job_alone_and_it_can_be_followed_and_stopped(head: Head, run_file: Path):
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """A shell that starts something in the background has it, and what that starts, ignore Ctrl-C; here it must not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_leaves_the_job_alone_and_it_can_be_followed_and_stopped(head: Head, run_file: Path, ctrl_c: None):
     listening(head)
     at = ["--address", head.job_server]
     command = ["grndist", "submit", str(run_file), "name=long", "training.epochs=100000", "--no-preflight", *at]

@@ -12,6 +12,8 @@ import pytest
 from tests.test_cli import done, grndist
 from tests.tracking.networks import DAZZLE, trained
 
+pytestmark = pytest.mark.slow  # five runs in a database of MLflow's
+
 
 @pytest.fixture(autouse=True)
 def here(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
