@@ -31,7 +31,14 @@ def folders() -> set[Path]:
 def hosts_of(rehearsal: subprocess.Popen[str]) -> list[int]:
     """The first process of each host."""
     found = psutil.Process(rehearsal.pid).children(recursive=True)
-    return [process.pid for process in found if "sleep infinity & wait" in " ".join(process.cmdline())]
+    return [process.pid for process in found if "sleep infinity & wait" in command_of(process)]
+
+
+def command_of(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # short-lived commands of the script end while they are listed; zombies are of this class
+        return ""
 
 
 @pytest.fixture
