@@ -2,13 +2,15 @@
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from grndist.sweeps.config import Sweep
 from grndist.sweeps.ledger import Ledger, Trial
 from grndist.sweeps.population import behind, moved_on
 from grndist.sweeps.space import Parameter, Value, chosen
+
+PASSED_OVER = 16  # trials, in search of some that can be trained with another
 
 
 class Plan:
@@ -38,6 +40,19 @@ class Plan:
         trial = Trial(number, self._settings(number))
         self.ledger.write(trial)
         return trial
+
+    def next_like(
+        self, first: Trial, n: int, is_like: Callable[[Trial], bool], is_worth_it: Callable[[list[Trial]], bool]
+    ) -> list[Trial]:
+        """`first` and following trials that are like it, n in all at most, or it alone; others wait for their turn."""
+        chosen: list[Trial] = [first]
+        passed: list[Trial] = []
+        while len(chosen) < n and len(passed) < PASSED_OVER and (trial := self.next()) is not None:
+            (chosen if is_like(trial) else passed).append(trial)
+        if len(chosen) > 1 and not is_worth_it(chosen):
+            passed, chosen = [*passed, *chosen[1:]], [first]
+        self._waiting = sorted([*passed, *self._waiting], key=lambda trial: trial.number)
+        return chosen
 
     def told(self, number: int) -> None:
         """The turn of a trial is over, and the trial has ended."""

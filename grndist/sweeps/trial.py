@@ -49,7 +49,7 @@ class Order:
         return self.configs(trial.settings, self.ledger.runs(trial.number), seeds, trial=str(trial.number))
 
 
-def run_trial(order: Order, number: int, report: Report) -> None:
+def run_trial(order: Order, number: int, report: Report, is_trained: bool = False) -> None:
     """Go on with a trial where it stands, and tell of every look; what its settings do not allow is its result."""
     ledger = order.ledger
     trial = ledger.trial(number)
@@ -60,7 +60,9 @@ def run_trial(order: Order, number: int, report: Report) -> None:
         looks, is_population = order.sweep.config.looks, order.sweep.config.scheduler.kind == "pbt"
         for done in range(len(trial.looks), len(trial.looks) + 1 if is_population else looks):
             part = (done + 1) / looks
-            values = valued(order, configs, part)
+            if not is_trained:
+                train(configs, part)
+            values = worth(order, configs)
             trial = replace(trial, looks=[*trial.looks, Look(part, values)], donor=None)
             if part == 1:
                 trial = replace(trial, status="finished", ended=time.time())
@@ -70,6 +72,47 @@ def run_trial(order: Order, number: int, report: Report) -> None:
             report(trial.looks[-1])
     except UserError as error:  # a loss that is not finite, say; the sweep goes on with other settings
         ledger.end(number, "failed", str(error))
+
+
+def run_together(order: Order, numbers: Sequence[int], report: Report) -> None:
+    """Train several whole trials at once (`are_alike`) where none was begun; what comes of each is the same.
+
+    A trial with a replicate that fails has failed, and leaves the others alone.
+    """
+    runs = {number: order.replicates(order.ledger.trial(number)) for number in numbers}
+    every = [config for configs in runs.values() for config in configs]
+    errors: dict[int, list[TrainingError]] = {}
+    if len(numbers) > 1 and not any(_is_begun(config) for config in every):
+        results = iter(train_packed(every, overwrite=any(_folder(config).exists() for config in every)))
+        for number, configs in runs.items():
+            of_trial = [next(results) for _ in configs]
+            errors[number] = [result for result in of_trial if isinstance(result, TrainingError)]
+    for number in numbers:
+        if errors.get(number):
+            order.ledger.end(number, "failed", str(errors[number][0]))
+        else:
+            run_trial(order, number, report, is_trained=number in errors)
+
+
+def are_alike(order: Order, trials: Sequence[Trial]) -> bool:
+    """Whether these trials can be trained together: of one shape, none begun, and no scheduler wants looks at them."""
+    sweep = order.sweep
+    if sweep.config.looks > 1 or sweep.base.workers is not None:
+        return False
+    try:
+        configs = _every(order, trials)
+    except UserError:  # settings that make no run are the trial's own failure
+        return False
+    return not any(_is_begun(config) for config in configs) and not can_pack(configs)
+
+
+def gain_together(order: Order, trials: Sequence[Trial]) -> bool:
+    """Whether trials that can be trained in one process should be: where it is asked for, or a gain was measured."""
+    return order.sweep.config.trial.together is not None or pays(_every(order, trials))
+
+
+def _every(order: Order, trials: Sequence[Trial]) -> list[RunConfig]:
+    return [config for trial in trials for config in order.replicates(trial)]
 
 
 def inherit(donors: Sequence[RunConfig], heirs: Sequence[RunConfig], settings: Settings, looks: int) -> None:
@@ -94,9 +137,8 @@ def inherit(donors: Sequence[RunConfig], heirs: Sequence[RunConfig], settings: S
             file.write_text(json.dumps(mark))
 
 
-def valued(order: Order, configs: Sequence[RunConfig], part: float = 1.0) -> Values:
-    """Train runs up to a part of their steps, each from where it stands; what their networks are worth."""
-    train(configs, part)
+def worth(order: Order, configs: Sequence[RunConfig]) -> Values:
+    """What the networks of trained runs are worth, by every objective."""
     return measured(order.sweep.config.objectives, [f"{config.runs}/{config.name}" for config in configs])
 
 

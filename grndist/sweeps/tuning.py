@@ -21,7 +21,7 @@ from grndist.errors import UserError
 from grndist.sweeps.config import Sweep
 from grndist.sweeps.ledger import Look, Trial
 from grndist.sweeps.plan import Plan
-from grndist.sweeps.trial import Order, run_trial
+from grndist.sweeps.trial import Order, are_alike, gain_together, run_together
 
 SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -32,7 +32,8 @@ SETTINGS = {
     "RAY_AIR_NEW_OUTPUT": "0",
 }
 CHATTY = ("ray.tune", "ray.train")
-NUMBER, LOOK = "number", "look"
+NUMBERS, LOOK = "numbers", "look"
+TOGETHER = 8  # trainings of one process, where stacking pays; its gain was measured with so many
 
 Heard = Callable[[int, bool], None]  # a trial's number, and whether it is over
 Asked = Callable[[], bool]  # whether somebody wants everything to stop
@@ -58,7 +59,7 @@ def tuned(order: Order, plan: Plan, heard: Heard, seconds: float | None, is_aske
             tune_config=tune.TuneConfig(
                 metric=sweep.config.goal.name,
                 mode=sweep.config.goal.direction,
-                search_alg=_Next(plan, is_asked_to_stop),
+                search_alg=_Next(order, plan, is_asked_to_stop),
                 scheduler=scheduler(sweep, order.ledger.trials()),
                 num_samples=-1 if plan.left is None else plan.left,
                 max_concurrent_trials=concurrent(sweep),
@@ -108,15 +109,15 @@ def _resources(sweep: Sweep) -> dict[str, float]:
 
 
 def turn(config: dict[str, Any], order: Order) -> None:
-    """What Tune calls in the process of a trial."""
+    """What Tune calls in the process of a trial, or of several that are trained together."""
     logging.getLogger("grndist").setLevel(logging.WARNING)
     goal, looks = order.sweep.config.goal, order.sweep.config.looks
 
     def report(look: Look) -> None:
         tune.report({goal.name: mean(look, goal.name), LOOK: round(look.part * looks)})
 
-    run_trial(order, config[NUMBER], report)
-    if order.ledger.trial(config[NUMBER]).status == "failed":
+    run_together(order, config[NUMBERS], report)
+    if any(order.ledger.trial(number).status == "failed" for number in config[NUMBERS]):
         tune.report({goal.name: -math.inf if goal.direction == "max" else math.inf, LOOK: looks})
 
 
@@ -134,30 +135,44 @@ class _NotKept:
 
 
 class _Next(_NotKept, Searcher):
-    """What Tune asks for settings: the plan's trials, by number."""
+    """What Tune asks for settings: the plan's trials, by number; several where they are to be trained together."""
 
-    def __init__(self, plan: Plan, is_asked_to_stop: Asked):
+    def __init__(self, order: Order, plan: Plan, is_asked_to_stop: Asked):
         super().__init__()
-        self._plan, self._is_asked_to_stop = plan, is_asked_to_stop
-        self._numbers: dict[str, int] = {}
+        self._order, self._plan, self._is_asked_to_stop = order, plan, is_asked_to_stop
+        self._room = concurrent(order.sweep)
+        self._numbers: dict[str, list[int]] = {}
 
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict, **spec: Any) -> bool:
         return True
 
-    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         trial = self._plan.next()
         if trial is None:
             return None if self._plan.may_wait else Searcher.FINISHED
-        self._numbers[trial_id] = trial.number
-        return {NUMBER: trial.number}
+        self._numbers[trial_id] = [one.number for one in self._together(trial)]
+        return {NUMBERS: self._numbers[trial_id]}
+
+    def _together(self, first: Trial) -> list[Trial]:
+        """It, and others that its process trains with it; every process there is room for gets its share."""
+        config, left = self._order.sweep.config, self._plan.left
+        most = (config.trial.together or TOGETHER) // config.replicates
+        if left is not None:
+            most = min(most, math.ceil((left + 1) / self._room))
+        if most < 2 or config.search == "tpe":  # TPE learns from each trial
+            return [first]
+        order = self._order
+        return self._plan.next_like(
+            first, most, lambda other: are_alike(order, [first, other]), lambda trials: gain_together(order, trials)
+        )
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
-        number = self._numbers[trial_id]
         if self._is_asked_to_stop():
             return
-        if error:
-            self._plan.ledger.end(number, "failed", "its process was lost too often (trial.max_failures)")
-        self._plan.told(number)
+        for number in self._numbers[trial_id]:
+            if error:
+                self._plan.ledger.end(number, "failed", "its process was lost too often (trial.max_failures)")
+            self._plan.told(number)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger has it."""
@@ -186,16 +201,20 @@ class _Heard(_NotKept, tune.Callback):
         self._heard = heard
 
     def on_trial_start(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._heard(trial.config[NUMBER], False)
+        self._tell(trial, is_over=False)
 
     def on_trial_result(self, iteration: int, trials: list, trial: Any, result: dict, **info: Any) -> None:
-        self._heard(trial.config[NUMBER], False)
+        self._tell(trial, is_over=False)
 
     def on_trial_complete(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._heard(trial.config[NUMBER], True)
+        self._tell(trial, is_over=True)
 
     def on_trial_error(self, iteration: int, trials: list, trial: Any, **info: Any) -> None:
-        self._heard(trial.config[NUMBER], True)
+        self._tell(trial, is_over=True)
+
+    def _tell(self, trial: Any, is_over: bool) -> None:
+        for number in trial.config[NUMBERS]:
+            self._heard(number, is_over)
 
 
 def scheduler(sweep: Sweep, before: Sequence[Trial]) -> TrialScheduler:

@@ -30,9 +30,11 @@ def reference(folder: Path) -> Path:
 
 def sweep_file(folder: Path, store: Path, **changes: object) -> Path:
     file = folder / "s.yaml"
+    own = changes.get("run", {})
+    run = {} if isinstance(own, dict) and "preset" in own else RUN
     tree: Tree = {
         "sweeps": str(folder / "sweeps"),
-        "run": RUN | {"store": str(store), "runs": str(folder / "runs")},
+        "run": run | {"store": str(store), "runs": str(folder / "runs")},
         "space": SPACE,
         "budget": {"trials": 6},
         "objectives": [{"kind": "reference", "file": str(reference(folder)), "measure": "auprc_ratio"}],

@@ -148,6 +148,16 @@ def test_what_does_not_train_is_a_failed_trial_and_the_sweep_goes_on(tmp_path: P
     assert "trial 1 failed: the loss is" in text
 
 
+def test_trials_that_are_trained_together_are_worth_the_same(tmp_path: Path, store_path: Path):
+    vae = {"preset": "dazzle", "model": {"width": 4}, "training": {"epochs": 2}, "tracking": {"kind": "none"}}
+    changes = {"run": vae, "space": {"model.alpha": {"loguniform": [1.0, 100.0]}}, "budget": {"trials": 5}}
+    together, _ = swept(sweep_file(tmp_path, store_path, **changes, trial={"together": 8}))
+    alone, _ = swept(sweep_file(tmp_path, store_path, **changes), name="alone")
+    for one, other in zip(together.trials(), alone.trials(), strict=True):
+        assert (one.status, one.settings) == ("finished", other.settings)
+        assert one.mean("auprc_ratio") == pytest.approx(other.mean("auprc_ratio"), rel=1e-3)
+
+
 def test_where_nothing_trains_there_is_one_message(tmp_path: Path, store_path: Path):
     space = {"training.learning_rate": {"choice": [1e38]}}
     with pytest.raises(UserError, match=r"none of 2 trials has finished; trial 0: the loss is"):
