@@ -17,10 +17,9 @@ from grndist.data.view import View
 from grndist.evaluation.baselines import absolute_correlation, random_scores
 from grndist.evaluation.interventional import mean_wasserstein, perturbed_genes, rank_sum_precision, score_edges
 from grndist.evaluation.scores import RANDOM_DRAWS
-from grndist.inference.network import Block
-from grndist.inference.strongest import strongest
 from grndist.networks.edges import EdgeList, edge_list
 from grndist.networks.stability import agreement_with_others
+from grndist.networks.strongest import Block, strongest
 from grndist.runs import RunConfig
 from grndist.runs.train import cells_of
 from grndist.seeds import stream
