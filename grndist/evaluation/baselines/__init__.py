@@ -3,7 +3,7 @@
 `baseline_edges` is all of them; the others are the scores that they are made of.
 """
 
-from grndist.evaluation.baselines.edges import METHODS, SEEDED, SIGNED, baseline_edges
+from grndist.evaluation.baselines.edges import METHODS, SEEDED, SIGNED, baseline_edges, parts_of, refuse_unknown
 from grndist.evaluation.baselines.evidence import BaselineError
 from grndist.evaluation.baselines.screen import (
     SCREEN_BASELINES,
@@ -36,7 +36,9 @@ __all__ = [
     "mean_difference_odds",
     "mean_difference_z",
     "partial_correlation_size",
+    "parts_of",
     "processes",
     "random_scores",
+    "refuse_unknown",
     "strata_scores",
 ]

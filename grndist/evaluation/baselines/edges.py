@@ -8,25 +8,24 @@ from typing import get_args
 
 import numpy as np
 import sklearn
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 
 from grndist.data.view import View
-from grndist.evaluation.baselines.evidence import EVIDENCE, BaselineError, Evidence, dense_blocks
+from grndist.evaluation.baselines.evidence import EVIDENCE, BaselineError, Evidence, alphabetical
 from grndist.evaluation.baselines.parts import opened_parts
 from grndist.evaluation.baselines.tasks import RunTasks, processes
 from grndist.evaluation.baselines.trees import Forest, Problem, weights_of_target
 from grndist.genes import some
-from grndist.machine import available_memory
 from grndist.networks.edges import EdgeList, edge_list
 from grndist.networks.strongest import Block, Edges, strongest, top
 from grndist.progress import track
 from grndist.seeds import stream
+from grndist.storage import is_remote
 
 FORESTS: tuple[Forest, ...] = get_args(Forest)
 METHODS = ("random", *EVIDENCE, *FORESTS)
-SIGNED = frozenset(EVIDENCE)
+SIGNED = frozenset(EVIDENCE) - {"pidc"}
 SEEDED = frozenset({"random", *FORESTS})
-GIB = 2**30
 ROWS = 256  # regulators whose weights are sorted out at a time
 
 
@@ -59,8 +58,7 @@ def baseline_edges(
             genes or cells for the method.
         PartsError: the folder is of other settings.
     """
-    if method not in METHODS:
-        raise BaselineError(f"there is no baseline {method!r}; choose one of {', '.join(METHODS)}")
+    refuse_unknown(method)
     targets = sorted(view.panel.names)
     if method in FORESTS:
         may = _allowed(view, view.panel.names, regulators)
@@ -72,8 +70,23 @@ def baseline_edges(
     else:
         found = EVIDENCE[method](view)
         may = _allowed(view, found.regulators, regulators)
-        blocks = _blocks(found, may, view.panel.names)
+        blocks = _blocks(found, may)
     return _named(view, method, seed, may, targets, strongest(blocks, k))
+
+
+def refuse_unknown(method: str) -> None:
+    """Raise unless there is such a baseline.
+
+    Raises:
+        BaselineError: there is none.
+    """
+    if method not in METHODS:
+        raise BaselineError(f"there is no baseline {method!r}; choose one of {', '.join(METHODS)}")
+
+
+def parts_of(method: str, out: str) -> Path | None:
+    """The folder beside an output on this machine for what is done of a long method; None for a short one."""
+    return None if method not in FORESTS or is_remote(out) else Path(f"{out}.parts")
 
 
 def _allowed(view: View, known: Sequence[str], wanted: Collection[str] | None) -> list[str]:
@@ -97,10 +110,10 @@ def _random_blocks(regulators: Sequence[str], targets: Sequence[str], seed: int)
         yield Block(slice(start, start + len(names)), _no_loops(weights, names, targets))
 
 
-def _blocks(found: Evidence, regulators: Sequence[str], genes: Sequence[str]) -> Iterator[Block]:
+def _blocks(found: Evidence, regulators: Sequence[str]) -> Iterator[Block]:
     """The weights with rows and columns in alphabetical order."""
-    columns = np.array(sorted(range(len(genes)), key=genes.__getitem__))
-    targets, row = [genes[column] for column in columns], {name: at for at, name in enumerate(found.regulators)}
+    columns = np.array(sorted(range(len(found.targets)), key=found.targets.__getitem__))
+    targets, row = [found.targets[at] for at in columns], {name: at for at, name in enumerate(found.regulators)}
     for start in range(0, len(regulators), ROWS):
         names = regulators[start : start + ROWS]
         weights = found.weights[[row[name] for name in names]][:, columns]
@@ -141,7 +154,7 @@ def _of_forest(
         done = parts.done()
         left = [target for target in range(len(genes)) if target not in done]
         if left:
-            problem = Problem(method, seed, tuple(genes), _values(view), columns)
+            problem = Problem(method, seed, tuple(genes), alphabetical(view)[1], columns)
             with closing(run_tasks(weights_of_target, problem, left)) as results:
                 for target, weights in track(results, f"{method}, {len(done):,} done before", len(left)):
                     parts.keep(target, weights)
@@ -152,24 +165,3 @@ def _of_forest(
     weight = np.concatenate([done[target][rows] for rows, target in found])
     order = np.lexsort((column, row))
     return Edges(row[order].astype(np.int32), column[order].astype(np.int32), weight[order])
-
-
-def _values(view: View) -> Float32[np.ndarray, "cells genes"]:
-    """The expression of all cells, genes in alphabetical order.
-
-    Raises:
-        BaselineError: it does not fit into memory.
-    """
-    needed, there = 4 * view.n_cells * view.n_genes, available_memory()
-    if 2 * needed > there:
-        raise BaselineError(
-            f"{view.place}: {view.n_cells:,} cells x {view.n_genes:,} genes take {needed / GIB:.1f} GiB and as much "
-            f"again while a target is predicted, and {there / GIB:.1f} GiB are free; choose fewer of them "
-            "(cells.*, genes.*)"
-        )
-    names, values = view.panel.names, np.empty((view.n_cells, view.n_genes), np.float32)
-    order, first = sorted(range(view.n_genes), key=names.__getitem__), 0
-    for block in dense_blocks(view):
-        values[first : first + len(block)] = block[:, order]
-        first += len(block)
-    return values

@@ -17,9 +17,14 @@ from grndist.data.perturbations import perturbations_of
 from grndist.data.view import View
 from grndist.effects import edge_odds, partial_correlation, posterior_log_odds
 from grndist.errors import UserError
+from grndist.evaluation.baselines.pidc import pidc_weights
 from grndist.evaluation.baselines.simple import correlation, scatter
+from grndist.machine import available_memory
 
 LOG_SCALE = ExpressionConfig()
+MOST_GENES = 5_000  # of PIDC
+MOST_CELLS = 20_000
+GIB = 2**30
 
 
 class BaselineError(UserError):
@@ -31,7 +36,8 @@ class Evidence:
     """Weights of the edges of some regulators; a positive one activates, where signs mean anything."""
 
     regulators: Sequence[str]
-    weights: Float[np.ndarray, "regulators genes"]  # columns in the order of the view
+    targets: Sequence[str]
+    weights: Float[np.ndarray, "regulators targets"]
 
 
 def dense_blocks(view: View) -> Iterator[Float32[np.ndarray, "cells genes"]]:
@@ -40,33 +46,53 @@ def dense_blocks(view: View) -> Iterator[Float32[np.ndarray, "cells genes"]]:
         yield sparse.csr_matrix(expression(stored, view.totals[rows], view, LOG_SCALE)).toarray()
 
 
+def alphabetical(view: View) -> tuple[list[str], Float32[np.ndarray, "cells genes"]]:
+    """The genes in alphabetical order, and the expression of all cells.
+
+    Raises:
+        BaselineError: twice that does not fit into memory.
+    """
+    needed, there = 4 * view.n_cells * view.n_genes, available_memory()
+    if 2 * needed > there:
+        raise BaselineError(
+            f"{view.place}: {view.n_cells:,} cells x {view.n_genes:,} genes take {needed / GIB:.1f} GiB and as much "
+            f"again to work on, and {there / GIB:.1f} GiB are free; choose fewer of them (cells.*, genes.*)"
+        )
+    names, values = view.panel.names, np.empty((view.n_cells, view.n_genes), np.float32)
+    order, first = sorted(range(view.n_genes), key=names.__getitem__), 0
+    for block in dense_blocks(view):
+        values[first : first + len(block)] = block[:, order]
+        first += len(block)
+    return [names[column] for column in order], values
+
+
 def of_correlation(view: View) -> Evidence:
     """Pearson correlation over all cells, perturbed ones too; the same in both directions."""
-    return Evidence(view.panel.names, correlation(dense_blocks(view)))
+    return Evidence(view.panel.names, view.panel.names, correlation(dense_blocks(view)))
 
 
 def of_partial_correlation(view: View) -> Evidence:
     """Correlation given all other genes, of the correlation matrix shrunk by a half; the same in both directions."""
-    return Evidence(view.panel.names, partial_correlation(scatter(dense_blocks(view))))
+    return Evidence(view.panel.names, view.panel.names, partial_correlation(scatter(dense_blocks(view))))
 
 
 def of_difference_log(view: View) -> Evidence:
     """Mean of control cells minus mean of the cells in which the regulator alone is perturbed, in log units."""
     found = _effects(view)
-    return Evidence(_names(view, found), -found.log)
+    return Evidence(_names(view, found), view.panel.names, -found.log)
 
 
 def of_difference_z(view: View) -> Evidence:
     """The same in standard errors: deviation over all cells x sqrt(1 / perturbed + 1 / control cells)."""
     found = _effects(view)
-    return Evidence(_names(view, found), -found.z)
+    return Evidence(_names(view, found), view.panel.names, -found.z)
 
 
 def of_difference_odds(view: View) -> Evidence:
     """log(1 + odds) that the z is of an edge (`effects.posterior_log_odds`), with the sign of regulation."""
     found = _effects(view)
     z = _without_self(found, view.n_genes)
-    return Evidence(_names(view, found), _signed(z, posterior_log_odds(z)))
+    return Evidence(_names(view, found), view.panel.names, _signed(z, posterior_log_odds(z)))
 
 
 def of_blend(view: View) -> Evidence:
@@ -80,7 +106,19 @@ def of_blend(view: View) -> Evidence:
     odds = edge_odds(_without_self(found, view.n_genes), association[found.inputs], 0.5)
     weights = np.sign(association) * _log_one_plus(odds.offset + odds.slope * np.abs(association))
     weights[found.inputs] = _signed(odds.blended, odds.log_odds)
-    return Evidence(view.panel.names, weights)
+    return Evidence(view.panel.names, view.panel.names, weights)
+
+
+def of_pidc(view: View) -> Evidence:
+    """PIDC over all cells; the same in both directions, without signs."""
+    for what, number, most in (("genes", view.n_genes, MOST_GENES), ("cells", view.n_cells, MOST_CELLS)):
+        if number > most:
+            raise BaselineError(
+                f"{view.place}: pidc is for {most:,} {what} at most and there are {number:,}; its time grows with "
+                f"genes^3 and with cells^2; choose fewer (genes.highly_variable, cells.where), or another method"
+            )
+    names, values = alphabetical(view)
+    return Evidence(names, names, pidc_weights(values))
 
 
 EVIDENCE: dict[str, Callable[[View], Evidence]] = {
@@ -90,6 +128,7 @@ EVIDENCE: dict[str, Callable[[View], Evidence]] = {
     "mean_difference_z": of_difference_z,
     "mean_difference_odds": of_difference_odds,
     "blend": of_blend,
+    "pidc": of_pidc,
 }
 
 
