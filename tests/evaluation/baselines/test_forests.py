@@ -21,7 +21,10 @@ def small(stored) -> View:
     return stored(n_genes=8, n_cells=200)
 
 
-@pytest.mark.parametrize(("method", "n_genes", "n_cells", "workers"), [("grnboost2", 8, 200, 2), ("genie3", 3, 40, 1)])
+@pytest.mark.parametrize(
+    ("method", "n_genes", "n_cells", "workers"),
+    [("grnboost2", 8, 200, 2), pytest.param("genie3", 3, 40, 1, marks=pytest.mark.slow)],
+)
 def test_edges_depend_on_neither_order_of_genes_nor_storage_nor_workers(
     method: str, n_genes: int, n_cells: int, workers: int, stored
 ):
