@@ -7,6 +7,28 @@ Wasserstein distance of any sensible network falls with every edge more.
 
 from grndist.evaluation.interventional.at_k import mean_wasserstein, rank_sum_precision
 from grndist.evaluation.interventional.cells import InterventionError, perturbed_genes
-from grndist.evaluation.interventional.edges import score_edges
+from grndist.evaluation.interventional.curves import at, band, curve
+from grndist.evaluation.interventional.edges import score_by, score_edges
+from grndist.evaluation.interventional.effects import CellEffects, Effects
+from grndist.evaluation.interventional.omission import Omission, OmissionConfig, omissions
+from grndist.evaluation.interventional.paths import Paths, deepening, paths
 
-__all__ = ["InterventionError", "mean_wasserstein", "perturbed_genes", "rank_sum_precision", "score_edges"]
+__all__ = [
+    "CellEffects",
+    "Effects",
+    "InterventionError",
+    "Omission",
+    "OmissionConfig",
+    "Paths",
+    "at",
+    "band",
+    "curve",
+    "deepening",
+    "mean_wasserstein",
+    "omissions",
+    "paths",
+    "perturbed_genes",
+    "rank_sum_precision",
+    "score_by",
+    "score_edges",
+]
