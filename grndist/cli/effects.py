@@ -12,11 +12,11 @@ MIB = 2**20
 
 def effects(
     store: Annotated[str, typer.Argument(help="a store, at a path or URL")],
+    out: Annotated[str, typer.Option("--out", "-o", help="the effect atlas to write, a Zarr group NAME.zarr")],
     selection: Annotated[
         list[str] | None,
         typer.Argument(help="cells, targets and expression, as in a run file, e.g. cells.split=[test]"),
     ] = None,
-    out: Annotated[str, typer.Option("--out", "-o", help="the effect atlas to write, a Zarr group NAME.zarr")] = ...,
     memory: Annotated[int, typer.Option(min=1, help="MiB of expression held at a time")] = 256,
     overwrite: Overwrite = False,
 ) -> None:
