@@ -38,7 +38,7 @@ class EffectsConfig(SelectionConfig):
 
 @dataclass(frozen=True, eq=False)
 class Atlas:
-    """The effects of `regulators` on `targets`; looked up, never computed again."""
+    """The effects of `regulators`, single genes, on `targets`; looked up, never computed again."""
 
     place: str
     regulators: pd.Index

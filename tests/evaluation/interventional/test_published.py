@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import scipy
 from scipy import sparse
 
 from grndist.data.ingest.build import write_store
@@ -41,7 +42,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("venv")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     python = folder / "bin" / "python"
-    needed = ["causalbench==1.1.2", f"numpy=={np.__version__}", "scipy"]
+    needed = ["causalbench==1.1.2", f"numpy=={np.__version__}", f"scipy=={scipy.__version__}"]
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", *needed]
     subprocess.run(pip, check=True)
     return python
