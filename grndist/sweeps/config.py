@@ -214,7 +214,9 @@ def load_sweep(path: Path, overrides: Tree) -> Sweep:
     Raises:
         ConfigError: the file or its run file is missing or not valid, or the space allows what makes no run.
     """
-    tree = merge({"name": path.stem}, read_tree(path), overrides)
+    tree = merge({"name": path.stem}, read_tree(path), {key: overrides[key] for key in overrides.keys() - {"space"}})
+    if space := overrides.get("space"):
+        tree["space"] = tree.get("space", {}) | _parameters(space)
     config = validate(SweepConfig, tree, path)
     config = config.model_copy(update={"sweeps": absolute(config.sweeps)})
     if isinstance(config.run, str):
@@ -225,6 +227,15 @@ def load_sweep(path: Path, overrides: Tree) -> Sweep:
     sweep = Sweep(config, written, file, run_of({"name": path.stem} | written, file))
     _refuse_invalid(sweep)
     return sweep
+
+
+def _parameters(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """`{"model": {"alpha": {"choice": [1]}}}`, as the command line has it, as `{"model.alpha": {"choice": [1]}}`."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        is_inner = isinstance(value, Mapping) and not value.keys() & Parameter.model_fields.keys()
+        found |= _parameters(value, f"{prefix}{key}.") if is_inner else {f"{prefix}{key}": value}
+    return found
 
 
 def flattened(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

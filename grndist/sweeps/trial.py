@@ -61,7 +61,7 @@ def run_trial(order: Order, number: int, report: Report, is_trained: bool = Fals
         for done in range(len(trial.looks), len(trial.looks) + 1 if is_population else looks):
             part = (done + 1) / looks
             if not is_trained:
-                train(configs, part)
+                train(configs, part, order.sweep.config.trial.together)
             values = worth(order, configs)
             trial = replace(trial, looks=[*trial.looks, Look(part, values)], donor=None)
             if part == 1:
@@ -142,10 +142,10 @@ def worth(order: Order, configs: Sequence[RunConfig]) -> Values:
     return measured(order.sweep.config.objectives, [f"{config.runs}/{config.name}" for config in configs])
 
 
-def train(configs: Sequence[RunConfig], part: float) -> None:
-    """Train runs up to a part of their steps, together where that pays."""
-    fresh = not any(_is_begun(config) for config in configs)
-    if part == 1 and fresh and len(configs) > 1 and not can_pack(configs) and pays(configs):
+def train(configs: Sequence[RunConfig], part: float, together: int | None = None) -> None:
+    """Train runs up to a part of their steps; as many as `together` at once, None: all where that pays."""
+    fresh = part == 1 and len(configs) > 1 and not any(_is_begun(config) for config in configs)
+    if fresh and not can_pack(configs) and (pays(configs) if together is None else together >= len(configs)):
         for result in train_packed(configs, overwrite=any(_folder(config).exists() for config in configs)):
             if isinstance(result, TrainingError):
                 raise result

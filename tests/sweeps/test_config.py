@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from grndist.config import ConfigError, read_tree
+from grndist.config import ConfigError, parse_overrides, read_tree
 from grndist.sweeps.config import load_sweep
 from tests.sweeps.sweep_files import sweep_file, sweep_of
 
@@ -26,6 +26,17 @@ def test_the_run_may_be_a_file_beside_the_sweeps(tmp_path: Path, store_path: Pat
     sweep = load_sweep(file, {})
     assert sweep.base.preset == "dazzle"
     assert sweep.run({"model.alpha": 1.5}, tmp_path, 0).model.alpha == 1.5
+
+
+def test_the_command_line_changes_one_parameter_of_the_space(tmp_path: Path, store_path: Path):
+    file = sweep_file(tmp_path, store_path)
+    changes = ["space.model.embedding.choice=[16]", "space.model.aggregations.integers=[1, 3]", "space.model.aggregations.when={model.embedding: 16}"]
+    space = load_sweep(file, parse_overrides(changes)).space
+    assert (space["model.embedding"].choice, space["model.hidden"].uniform) == ([16], (0.2, 0.9))
+    assert space["model.aggregations"].integers == (1, 3)
+    assert space["model.aggregations"].when == {"model.embedding": 16}
+    replaced = load_sweep(file, parse_overrides(["space.model.embedding.integers=[2, 9]"])).space["model.embedding"]
+    assert (replaced.choice, replaced.integers) == (None, (2, 9))
 
 
 @pytest.mark.parametrize(
