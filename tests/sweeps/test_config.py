@@ -30,7 +30,11 @@ def test_the_run_may_be_a_file_beside_the_sweeps(tmp_path: Path, store_path: Pat
 
 def test_the_command_line_changes_one_parameter_of_the_space(tmp_path: Path, store_path: Path):
     file = sweep_file(tmp_path, store_path)
-    changes = ["space.model.embedding.choice=[16]", "space.model.aggregations.integers=[1, 3]", "space.model.aggregations.when={model.embedding: 16}"]
+    changes = [
+        "space.model.embedding.choice=[16]",
+        "space.model.aggregations.integers=[1, 3]",
+        "space.model.aggregations.when={model.embedding: 16}",
+    ]
     space = load_sweep(file, parse_overrides(changes)).space
     assert (space["model.embedding"].choice, space["model.hidden"].uniform) == ([16], (0.2, 0.9))
     assert space["model.aggregations"].integers == (1, 3)
