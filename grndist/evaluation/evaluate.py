@@ -12,13 +12,14 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float32, Shaped
+from jaxtyping import Float32
 from scipy import sparse
 
 from grndist.data.normalise import ExpressionConfig, expression
 from grndist.data.store import Store
 from grndist.evaluation import ranking
 from grndist.evaluation.baselines import absolute_correlation, random_scores
+from grndist.evaluation.candidates import Candidates, candidates_of
 from grndist.evaluation.ranking import Mask, Score, Signs
 from grndist.evaluation.references import Reference
 from grndist.evaluation.scores import RANDOM_DRAWS, Counts, EvaluationError, Scores
@@ -79,37 +80,6 @@ BEELINE = Lineage(
     ranking.beeline_auprc,
     ranking.beeline_signed_ratio,
 )
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Every ordered pair of one of `regulators` and another one of `genes`; vectors over them are row by row."""
-
-    universe: str
-    regulators: pd.Index
-    genes: pd.Index
-    allowed: Bool[np.ndarray, "regulators targets"]  # not a gene with itself
-
-    def place(self, pairs: pd.DataFrame, values: Shaped[np.ndarray, " pairs"]) -> Shaped[np.ndarray, " edges"]:
-        """The value of every candidate, 0 where `pairs` lacks it."""
-        rows, columns, inside = self._locate(pairs)
-        dense = np.zeros(self.allowed.shape, dtype=values.dtype)
-        dense[rows[inside], columns[inside]] = values[inside]
-        return dense[self.allowed]
-
-    def count(self, pairs: pd.DataFrame) -> int:
-        """How many of the candidates `pairs` has."""
-        return int(self._locate(pairs)[2].sum())
-
-    def _locate(self, pairs: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        rows, columns = self.regulators.get_indexer(pairs["regulator"]), self.genes.get_indexer(pairs["target"])
-        return rows, columns, (rows >= 0) & (columns >= 0)
-
-
-def candidates_of(regulators: Iterable[str], genes: Iterable[str], universe: str) -> Candidates:
-    """All pairs of `regulators` x `genes` but self, in alphabetical order."""
-    rows, columns = pd.Index(sorted(set(regulators)), dtype=object), pd.Index(sorted(set(genes)), dtype=object)
-    return Candidates(universe, rows, columns, rows.to_numpy()[:, None] != columns.to_numpy())
 
 
 @dataclass(frozen=True)
@@ -174,7 +144,7 @@ def comparisons(
     Raises:
         EvaluationError: no reference edge is left in the panel.
     """
-    true = _within(panel, reference)
+    true = within(panel, reference)
     return [
         Comparison(lineage, candidates, candidates.place(true, np.ones(len(true), dtype=bool)), true, reference)
         for lineage, candidates in _definitions(reference, true, panel, all_pairs, tf_edges)
@@ -183,7 +153,7 @@ def comparisons(
 
 def panel_of(edges: EdgeList) -> set[str]:
     """The genes a network is over: its panel and any other regulators, or the genes it names where that is unknown."""
-    return set(edges.genes) | set(edges.table["regulator"]) if edges.genes else _names(edges.table)
+    return set(edges.genes) | set(edges.table["regulator"]) if edges.genes else names_in(edges.table)
 
 
 def evaluate(
@@ -215,7 +185,7 @@ def evaluate(
     refuse_foreign_genes(edges, reference, place)
     panel = set(expression.genes) if expression else panel_of(edges)
     compared = comparisons(reference, panel, all_pairs, tf_edges)
-    correlation = correlation_among(expression, _names(reference.table)) if expression else None
+    correlation = correlation_among(expression, names_in(reference.table)) if expression else None
     rows = []
     for one in compared:
         scores = {"network": one.network(edges, place), "random": one.chance(seed)}
@@ -225,14 +195,14 @@ def evaluate(
         for method, measured in scores.items():
             where = {"method": method, "lineage": one.lineage.name, "universe": one.candidates.universe}
             rows.append({**where, **sizes, "covered": 1.0, **measured})
-    return Scores(pd.DataFrame(rows), _counts(edges, reference, len(compared[0].true), len(panel), seed))
+    return Scores(pd.DataFrame(rows), counted(edges, reference, len(compared[0].true), len(panel), seed))
 
 
 def _definitions(
     reference: Reference, true: pd.DataFrame, panel: set[str], all_pairs: bool, tf_edges: bool
 ) -> list[tuple[Lineage, Candidates]]:
-    given, names = reference.table, _names(true)
-    dazzle = candidates_of(panel & set(given["regulator"]), panel & _names(given), "TF x genes")
+    given, names = reference.table, names_in(true)
+    dazzle = candidates_of(panel & set(given["regulator"]), panel & names_in(given), "TF x genes")
     if tf_edges or (reference.names_regulators and not all_pairs):
         return [(DAZZLE, dazzle), (BEELINE, candidates_of(true["regulator"], names, "TF x genes"))]
     return [(DAZZLE, dazzle), (BEELINE, candidates_of(names, names, "all pairs"))]
@@ -246,8 +216,12 @@ def correlation_among(expression: Expression, names: set[str]) -> pd.DataFrame:
     return pd.DataFrame(matrix, index=genes, columns=genes)
 
 
-def _within(panel: set[str], reference: Reference) -> pd.DataFrame:
-    """The reference edges with both genes in the panel."""
+def within(panel: set[str], reference: Reference) -> pd.DataFrame:
+    """The reference edges with both genes in the panel.
+
+    Raises:
+        EvaluationError: there is none.
+    """
     table = reference.table
     true = table[table["regulator"].isin(panel) & table["target"].isin(panel)]
     if true.empty:
@@ -260,7 +234,7 @@ def _within(panel: set[str], reference: Reference) -> pd.DataFrame:
 
 def refuse_foreign_genes(edges: EdgeList, reference: Reference, place: str) -> None:
     """Raise if network and reference have no gene in common."""
-    ours, theirs = _names(edges.table), _names(reference.table)
+    ours, theirs = names_in(edges.table), names_in(reference.table)
     if ours.isdisjoint(theirs):
         raise EvaluationError(
             f"{reference.path} shares no gene with {place}: it names {some(sorted(theirs))}, the edge list "
@@ -280,11 +254,13 @@ def _refuse_unscorable(
     if listed < k:
         raise EvaluationError(
             f"{place} has {listed} of the {len(is_true)} candidate edges ({candidates.universe}), but {k} are "
-            f"true in {reference.path} and its top {k} are needed; list more edges: grndist infer RUN --all"
+            f"true in {reference.path} and its top {k} are needed; list more edges (grndist infer RUN --all), or "
+            "score the strongest alone (--measures top)"
         )
 
 
-def _counts(edges: EdgeList, reference: Reference, used: int, panel_genes: int, seed: int) -> Counts:
+def counted(edges: EdgeList, reference: Reference, used: int, panel_genes: int, seed: int) -> Counts:
+    """What is compared, if `used` edges of the reference are between genes of the panel."""
     return Counts(
         reference=str(reference.path),
         reference_edges=len(reference),
@@ -298,5 +274,6 @@ def _counts(edges: EdgeList, reference: Reference, used: int, panel_genes: int, 
     )
 
 
-def _names(table: pd.DataFrame) -> set[str]:
+def names_in(table: pd.DataFrame) -> set[str]:
+    """The genes of the columns regulator and target."""
     return set(table["regulator"]) | set(table["target"])
