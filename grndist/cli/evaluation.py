@@ -136,7 +136,8 @@ def _edge_list(place: str) -> str:
     found = next((Path(place, name) for name in LISTED if Path(place, name).is_file()), None)
     if found is None:
         raise UserError(
-            f"{place} is a directory without {' or '.join(LISTED)}; write its network first: grndist infer {place} --all"
+            f"{place} is a directory without {' or '.join(LISTED)}; write its network first: "
+            f"grndist infer {place} --all"
         )
     return str(found)
 
@@ -145,7 +146,7 @@ def _files(place: str, where: str, out: str | None) -> list[str]:
     from grndist.tracking.registry import is_registered
 
     folder, _, name = place.rpartition("/")
-    scores_name = f"{name.split('.')[0]}.{Path(where.split(':')[-1]).name.split('.')[0]}.scores.json"
+    scores_name = f"{name.split('.')[0]}.{Path(where.rpartition(':')[2]).name.split('.')[0]}.scores.json"
     return [out or beside(place if is_registered(place) else folder or ".", scores_name)]
 
 

@@ -14,6 +14,7 @@ from grndist.errors import UserError
 from grndist.files import written_aside
 
 RANDOM_DRAWS = 10
+SHORT = {"EPR activation": "EPR +", "EPR repression": "EPR -", "sign agreement": "signs"}  # to fit a terminal
 NOTE = (
     f"EPR and AUPRC ratio: 1 is chance; random is the mean of {RANDOM_DRAWS} rankings. "
     "Compare rows of one lineage and universe only."
@@ -95,7 +96,7 @@ def rendered(table: pd.DataFrame, width: int) -> str:
     """A table as text for a terminal of `width` columns; what does not apply is blank."""
     shown = Table()
     for column in table.columns:
-        shown.add_column(column, justify="left" if table[column].dtype == object else "right")
+        shown.add_column(SHORT.get(column, column), justify="left" if table[column].dtype == object else "right")
     for row in table.itertuples(index=False):
         shown.add_row(*map(_shown, row))
     text = StringIO()

@@ -79,7 +79,7 @@ def _possible(panel: set[str], is_directed: bool) -> int:
     return ordered if is_directed else ordered // 2
 
 
-def _measures(hits: float, compared: int, real: int, possible: int) -> dict[str, Any]:
+def _measures(hits: int | float, compared: int, real: int, possible: int) -> dict[str, Any]:
     precision = hits / compared if compared else float("nan")
     return {
         "k": real,
