@@ -25,7 +25,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_edges(EdgeList(ranked, GENES), Path("runs/first/edges.parquet"))
     write_edges(EdgeList(ranked.assign(weight=ranked["weight"].to_numpy()[::-1]), GENES), Path("second.tsv"))
     Path("trrust.tsv").write_text("g0\tg1\tActivation\t1\ng2\tg3\tRepression\t2\ng0\tg5\tUnknown\t3\n")
-    Path("humanComplexes.txt").write_text("complex_id\tsubunits_gene_name\n1\tg0;g1;g2\n")
+    Path("humanComplexes.txt").write_text("complex_id\tsubunits_gene_name\n1\tg0;g1;g2\n2\tg3;g4\n")
     return tmp_path
 
 

@@ -120,5 +120,5 @@ def test_the_one_network_that_cannot_be_scored_is_named():
     with pytest.raises(UserError, match=r"good\.tsv has 56 edges, but the top 57"):
         score_many(replicates, {"r": reference()}, None, ScoringConfig(top=57), replicates=True)
     short = EdgeList(complete().table.head(3), GENES)
-    with pytest.raises(UserError, match=r"short\.tsv has \d of the 12 .* --measures top"):
+    with pytest.raises(UserError, match=r"short\.tsv has \d of the 12 .*--measures top"):
         score_many([Named("short", short, "short.tsv")], {"r": reference()}, None, ScoringConfig())
