@@ -48,7 +48,9 @@ def simulate(
 
 
 def ingest(
-    sources: Annotated[list[Path], typer.Argument(help="h5ad, AnnData Zarr, 10x folder or h5, CSV or TSV; or several")],
+    sources: Annotated[
+        list[Path], typer.Argument(help="h5ad, AnnData Zarr, 10x folder or h5, BEELINE folder, CSV or TSV; or several")
+    ],
     store: Annotated[str, typer.Argument(help="the Zarr store to write: a path, or a URL (s3://, gs://, ...)")],
     layer: Annotated[str | None, typer.Option(help="h5ad, Zarr: take this layer instead of X")] = None,
     raw: Annotated[bool, typer.Option("--raw", help="h5ad: take .raw instead of X")] = False,

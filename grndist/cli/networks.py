@@ -1,4 +1,4 @@
-"""The commands from a store to a scored network: train, infer, evaluate, embeddings, neighbours, latent."""
+"""The commands from a store to a network: train, infer, embeddings, neighbours, latent."""
 
 from pathlib import Path
 from typing import Annotated
@@ -80,41 +80,6 @@ def infer(
     if whole is not None:
         print(f"{scores}: {described_scores(whole)}")
     print(f"\nnext: grndist evaluate {path} --reference NETWORK.tsv")
-
-
-def evaluate(
-    edges: Annotated[str, typer.Argument(help="an edge list, at a path or URL, or models:/NAME@ALIAS")],
-    reference: Annotated[Path, typer.Option(help="the network to compare with")],
-    store: Annotated[str | None, typer.Option(help="score absolute correlation on this store beside it")] = None,
-    all_pairs: Annotated[bool, typer.Option("--all-pairs", help="BEELINE over all pairs of reference genes")] = False,
-    out: Annotated[str | None, typer.Option("--out", "-o", help="JSON; beside EDGES if not given")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="of the random baseline")] = 0,
-    overwrite: Overwrite = False,
-) -> None:
-    """Score an edge list against a reference network, beside baselines."""
-    from grndist.data.store import open_store
-    from grndist.evaluation.evaluate import evaluate as run
-    from grndist.evaluation.evaluate import expression_of
-    from grndist.evaluation.references import read_reference
-    from grndist.inference import listed_edges
-    from grndist.runs import tracked
-    from grndist.storage import delivered, refuse_taken
-    from grndist.tracking.registry import is_registered
-
-    folder, _, name = edges.rpartition("/")
-    scores_name = f"{name.split('.')[0]}.{reference.name.split('.')[0]}.scores.json"
-    path = out or beside(edges if is_registered(edges) else folder or ".", scores_name)
-    refuse_taken(path, overwrite)
-    network = listed_edges(edges)
-    expression = None if store is None else expression_of(open_store(store))
-    scores = run(network, read_reference(reference), expression, all_pairs, seed, edges)
-    with delivered(path) as file:
-        scores.write(file, overwrite)
-    print(scores.render(), end="")
-    print(f"scores: {path}")
-    if "run" in network.origin:
-        with tracked(network.origin["run"]) as tracker:
-            tracker.log_scores(scores.flat())
 
 
 def embeddings(

@@ -8,11 +8,14 @@ that a network does not list scores 0. `is_true` says whether it is in the refer
 - DAZZLE: DeepSEM (Shu et al. 2021), GRN-VAE and DAZZLE as released; published EPRs of these belong here.
 """
 
+from typing import Literal
+
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64, Integer
 
 Score = Float[np.ndarray, " edges"]
 Mask = Bool[np.ndarray, " edges"]
+Signs = Integer[np.ndarray, " edges"]
 
 
 def beeline_top(score: Score, k: int) -> Mask:
@@ -60,6 +63,38 @@ def dazzle_average_precision(score: Score, is_true: Mask) -> float:
     return float(np.sum(np.diff(recall, prepend=0.0) * precision))
 
 
+def auroc(score: Score, is_true: Mask) -> float:
+    """Area under the receiver operating characteristic: how often a true edge scores above another candidate.
+
+    Tied pairs count half; chance is 0.5. Equals scikit-learn's `roc_auc_score`. NaN if every candidate is true.
+    """
+    hits, counted = _cumulative(score, is_true)
+    misses = counted - hits
+    if misses[-1] == 0:
+        return float("nan")
+    recall, fall_out = hits / _count_true(is_true), misses / misses[-1]
+    heights = (recall + np.concatenate([[0.0], recall[:-1]])) / 2
+    return float(np.sum(np.diff(fall_out, prepend=0.0) * heights))
+
+
+def beeline_signed_ratio(score: Score, is_true: Mask, sign: Signs, wanted: Literal[1, -1]) -> float:
+    """BEELINE's early precision ratio of the activating (`wanted` 1) or the repressing (-1) true edges alone.
+
+    True edges of the other sign, or of none, leave the candidates first; k and N are those of what is left. The signs
+    of the prediction play no part. NaN if no true edge has that sign. (The released code also rounds weights to six
+    decimals, which this does not.)
+
+    Args:
+        score: |weight| of every candidate.
+        is_true: whether it is in the reference.
+        sign: its sign there: 1, -1 or, unknown or no edge, 0.
+        wanted: which sign.
+    """
+    kept = ~is_true | (sign == wanted)
+    score, is_true = score[kept], is_true[kept]
+    return ratio_to_chance(beeline_early_precision(score, is_true), is_true) if is_true.any() else float("nan")
+
+
 def ratio_to_chance(value: float, is_true: Mask) -> float:
     """An early precision or area divided by k / N, its value for edges picked at random.
 
@@ -70,10 +105,15 @@ def ratio_to_chance(value: float, is_true: Mask) -> float:
 
 def _curve(score: Score, is_true: Mask) -> tuple[Float[np.ndarray, " points"], Float[np.ndarray, " points"]]:
     """Precision and recall of the edges at or above each distinct score, highest score first."""
+    hits, counted = _cumulative(score, is_true)
+    return hits / counted, hits / _count_true(is_true)
+
+
+def _cumulative(score: Score, is_true: Mask) -> tuple[Int64[np.ndarray, " points"], Int64[np.ndarray, " points"]]:
+    """How many edges at or above each distinct score are true, and how many there are, highest score first."""
     order = np.argsort(-score, kind="stable")
-    hits = np.cumsum(is_true[order])
     last_of_tie = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)
-    return hits[last_of_tie] / (last_of_tie + 1), hits[last_of_tie] / _count_true(is_true)
+    return np.cumsum(is_true[order])[last_of_tie], last_of_tie + 1
 
 
 def _kth_largest(score: Score, k: int) -> float:

@@ -4,14 +4,15 @@ Nothing here knows of predicted edges or of a gene panel; `evaluate` puts them t
 """
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Int8
 
+from grndist.evaluation.published import Pairs, inside, published
 from grndist.genes import some
 from grndist.networks.io import (
     PARQUET,
@@ -25,6 +26,10 @@ from grndist.networks.io import (
     read_rows,
     table_ending,
 )
+
+# how a reference is said to have directions or none, whatever its format says
+DIRECTED, UNDIRECTED = "directed:", "undirected:"
+NAMELESS = ("network", "net", "bl--network", "groundtruthnetwork", "refnetwork", "reference")  # the folder's says more
 
 # headers of plain pairs, in which the first gene is not said to regulate the second
 PAIR_HEADERS = [
@@ -45,7 +50,8 @@ class Reference:
     """A network to compare with: no self-edges, every ordered pair at most once.
 
     `table` has the columns regulator, target (str) and, where the source has signs, sign (+1 activates, -1 represses,
-    0 unknown or both). `names_regulators` says whether the first gene is a regulator by the format's own account.
+    0 unknown or both). `names_regulators` says whether the first gene is a regulator, by the format's own account or
+    because it was said so; if not, an edge is a pair without direction.
     """
 
     table: pd.DataFrame
@@ -58,26 +64,73 @@ class Reference:
         return len(self.table)
 
 
+def named_reference(where: str) -> tuple[str, Reference]:
+    """A short name for a reference and the reference at `where`: a path, with directed: or undirected: before it.
+
+    The name is the file's up to its first dot, or its folder's where that says more (`STRING/BL--network.csv`).
+    """
+    path = Path(where.removeprefix(DIRECTED).removeprefix(UNDIRECTED))
+    reference = read_reference(path)
+    if where.startswith((DIRECTED, UNDIRECTED)):
+        reference = replace(reference, names_regulators=where.startswith(DIRECTED))
+    name = path.name.split(".")[0]
+    return (path.absolute().parent.name if name.lower() in NAMELESS else name) or str(path), reference
+
+
+def named_references(wheres: Sequence[str]) -> dict[str, Reference]:
+    """References by their short names; those that share one are called by their paths.
+
+    Raises:
+        EdgeFileError: one is given twice, or cannot be read.
+    """
+    twice = sorted({where for where in wheres if wheres.count(where) > 1})
+    if twice:
+        raise EdgeFileError(f"{twice[0]} is given twice; name every reference once")
+    found = [named_reference(where) for where in wheres]
+    names = [name for name, _ in found]
+    return {
+        where if names.count(name) > 1 else name: reference
+        for where, (name, reference) in zip(wheres, found, strict=True)
+    }
+
+
 def read_reference(path: Path) -> Reference:
-    """Read a reference network from .csv, .tsv, .txt (plain or .gz) or .parquet.
+    """Read a reference network from .csv, .tsv, .txt (plain or .gz) or .parquet, or a folder of one.
 
     Formats: ours (regulator, target[, weight]), BEELINE (Gene1, Gene2[, Type]), DoRothEA (tf, confidence, target, mor;
-    all confidence levels), TRRUST and RegulonDB (no header; regulator, target, sign), and two columns with or without
-    a header. A two-column file whose header is not a known one reads as an edge between two unknown genes, which
-    evaluation drops and counts. Self-edges and duplicates are dropped with a count; a pair listed as activating and as
-    repressing has the sign 0. Weights are signs only where one of them is negative.
+    all confidence levels), TRRUST and RegulonDB (no header; regulator, target, sign), CellTalkDB, CORUM, STRING and
+    ChIP-Atlas (`published`), and two columns with or without a header. A folder is one of BEELINE's, with its network,
+    or one of ChIP-Atlas' tables. A two-column file whose header is not a known one reads as an edge between two unknown
+    genes, which evaluation drops and counts. Self-edges and duplicates are dropped with a count; a pair listed as
+    activating and as repressing has the sign 0. Weights are signs only where one of them is negative.
 
     Raises:
         EdgeFileError: the file is missing, empty, has one column or columns with unknown names.
     """
+    if path.is_dir():
+        files = inside(path)
+        return _published(_together(files), path) if len(files) > 1 else read_reference(files[0])
     if table_ending(path) == PARQUET:
         named = read_parquet(path).to_pandas()
     else:
+        pairs = published(path)
+        if pairs is not None:
+            return _published(pairs, path)
         rows = read_rows(path)
         if _pair_in(rows.iloc[0]) is None:
             return _without_header(rows, path)
         named = named_by_first_row(rows)
     return _with_header(named, path)
+
+
+def _together(files: Sequence[Path]) -> Pairs:
+    each = [pairs for pairs in map(published, files) if pairs is not None]
+    regulators, targets = [pairs.regulators for pairs in each], [pairs.targets for pairs in each]
+    return Pairs(pd.concat(regulators, ignore_index=True), pd.concat(targets, ignore_index=True), each[0].is_directed)
+
+
+def _published(pairs: Pairs, path: Path) -> Reference:
+    return _reference(pairs.regulators, pairs.targets, None, pairs.is_directed, path)
 
 
 def _with_header(table: pd.DataFrame, path: Path) -> Reference:

@@ -14,6 +14,7 @@ from grndist.errors import UserError
 from grndist.files import written_aside
 
 RANDOM_DRAWS = 10
+SHORT = {"EPR activation": "EPR +", "EPR repression": "EPR -", "sign agreement": "signs"}  # to fit a terminal
 NOTE = (
     f"EPR and AUPRC ratio: 1 is chance; random is the mean of {RANDOM_DRAWS} rankings. "
     "Compare rows of one lineage and universe only."
@@ -44,8 +45,9 @@ class Scores:
     """One row of `table` per lineage and method.
 
     Columns: method, lineage, universe (which pairs are candidates), k (true edges among the candidates), candidates,
-    covered (share of candidates that the method scores; the others count as 0), EPR, AUPRC, AUPRC ratio, and, if
-    network and reference have signs, sign agreement: the share of the true edges in the top k with the right sign.
+    covered (share of candidates that the method scores; the others count as 0), EPR, AUPRC, AUPRC ratio, AUROC, AUROC
+    ratio (to 0.5) and, if the reference has signs, BEELINE's EPR activation and EPR repression; if the network has
+    signs too, sign agreement: the share of the true edges in the top k with the right sign.
     """
 
     table: pd.DataFrame
@@ -62,7 +64,7 @@ class Scores:
         return {
             f"{row['lineage']} {measure}": float(row[measure])
             for _, row in own.iterrows()
-            for measure in ("EPR", "AUPRC", "AUPRC ratio")
+            for measure in ("EPR", "AUPRC", "AUPRC ratio", "AUROC")
         }
 
     def write(self, path: Path, overwrite: bool = False) -> None:
@@ -78,14 +80,7 @@ class Scores:
 
     def render(self, width: int = 120) -> str:
         """The table as text for a terminal of `width` columns."""
-        shown = Table()
-        for column in self.table.columns:
-            shown.add_column(column, justify="left" if self.table[column].dtype == object else "right")
-        for row in self.table.itertuples(index=False):
-            shown.add_row(*map(_shown, row))
-        text = StringIO()
-        Console(file=text, width=width).print(shown)
-        return f"{self._heading()}\n{text.getvalue()}{NOTE}\n"
+        return f"{self._heading()}\n{rendered(self.table.drop(columns='AUROC ratio'), width)}{NOTE}\n"
 
     def _heading(self) -> str:
         counts = self.counts
@@ -95,6 +90,18 @@ class Scores:
             f"{counts.panel_genes} genes; dropped: "
             f"{counts.dropped_self} self-edges, {counts.dropped_duplicates} duplicates"
         )
+
+
+def rendered(table: pd.DataFrame, width: int) -> str:
+    """A table as text for a terminal of `width` columns; what does not apply is blank."""
+    shown = Table()
+    for column in table.columns:
+        shown.add_column(SHORT.get(column, column), justify="left" if table[column].dtype == object else "right")
+    for row in table.itertuples(index=False):
+        shown.add_row(*map(_shown, row))
+    text = StringIO()
+    Console(file=text, width=width).print(shown)
+    return text.getvalue()
 
 
 def _shown(value: object) -> str:

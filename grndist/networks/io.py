@@ -29,6 +29,7 @@ WEIGHT_NAMES = ("weight", "importance", "edgeweight")
 SEPARATORS = {".tsv": "\t", ".csv": ","}
 PARQUET = ".parquet"
 ENDINGS = f"{PARQUET}, .tsv, .csv, .tsv.gz or .csv.gz"
+RANKED_EDGES, BEELINE_COLUMNS = "rankedEdges.csv", ("Gene1", "Gene2", "EdgeWeight")
 METADATA = b"grndist"
 ROWS_PER_GROUP = 1_000_000
 
@@ -42,6 +43,8 @@ class EdgeFileError(UserError):
 def write_edges(edges: EdgeList, path: Path, overwrite: bool = False) -> None:
     """Write `edges` by the ending of `path`: .parquet, or .tsv and .csv, plain or .gz.
 
+    A file called rankedEdges.csv is BEELINE's: separated by tabs, with the columns Gene1, Gene2 and EdgeWeight.
+
     Parquet (zstd) also carries genes, signed and origin, so that reading gives the same `EdgeList`; it is written in
     row groups of a million edges, so memory grows by about 150 MB, whatever the length of the list.
 
@@ -53,6 +56,8 @@ def write_edges(edges: EdgeList, path: Path, overwrite: bool = False) -> None:
     with written_aside(path, overwrite) as aside:
         if ending == PARQUET:
             _write_parquet(edges, aside)
+        elif path.name == RANKED_EDGES:
+            write_text(edges.table[COLUMNS].set_axis(list(BEELINE_COLUMNS), axis=1), aside, "\t")
         else:
             write_text(edges.table[COLUMNS], aside, SEPARATORS[ending])
 

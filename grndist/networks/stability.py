@@ -23,13 +23,20 @@ class StabilityError(UserError):
 
 @dataclass(frozen=True)
 class Stability:
-    """Agreement of all pairs of networks: mean and standard deviation (n - 1; NaN for a single pair)."""
+    """Agreement of all pairs of networks: mean and standard deviation (n - 1; NaN for a single pair).
+
+    BEELINE reports the median, and the mean absolute deviation from the mean.
+    """
 
     jaccard: float
     jaccard_sd: float
     spearman: float
     spearman_sd: float
     pairs: int
+    jaccard_median: float
+    jaccard_deviation: float
+    spearman_median: float
+    spearman_deviation: float
 
 
 def stability(lists: Sequence[EdgeList], k: int) -> Stability:
@@ -41,7 +48,13 @@ def stability(lists: Sequence[EdgeList], k: int) -> Stability:
     _refuse_single(lists)
     pairs = list(combinations(lists, 2))
     overlaps, correlations = [jaccard(a, b, k) for a, b in pairs], [spearman(a, b) for a, b in pairs]
-    return Stability(*_mean_and_sd(overlaps), *_mean_and_sd(correlations), len(pairs))
+    return Stability(
+        *_mean_and_sd(overlaps),
+        *_mean_and_sd(correlations),
+        len(pairs),
+        *_median_and_deviation(overlaps),
+        *_median_and_deviation(correlations),
+    )
 
 
 def agreement_with_others(lists: Sequence[EdgeList], k: int) -> list[float]:
@@ -131,6 +144,10 @@ def _overlap(a: pd.MultiIndex, b: pd.MultiIndex) -> float:
 
 def _mean_and_sd(values: list[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")
+
+
+def _median_and_deviation(values: list[float]) -> tuple[float, float]:
+    return float(np.median(values)), float(np.mean(np.abs(np.array(values) - np.mean(values))))
 
 
 def _refuse_single(lists: Sequence[EdgeList]) -> None:

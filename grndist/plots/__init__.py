@@ -1,11 +1,12 @@
 """Layouts and figures, drawn with matplotlib. Knows nothing of models and runs.
 
 `latent` is cells in two dimensions (UMAP through scanpy), `losses` how training went, `sweep` the trials of a sweep,
-`writing` how a figure is kept.
+`scores` networks against references, `writing` how a figure is kept.
 """
 
 from grndist.plots.latent import Latent, colour_column, latent_figure, layout, principal_axes
 from grndist.plots.losses import loss_figure
+from grndist.plots.scores import score_figure
 from grndist.plots.writing import PlotError, refuse_ending, write_figure
 
 __all__ = [
@@ -17,5 +18,6 @@ __all__ = [
     "loss_figure",
     "principal_axes",
     "refuse_ending",
+    "score_figure",
     "write_figure",
 ]

@@ -179,3 +179,10 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path, ending):
     (tmp_path / f"folder.{ending}").mkdir()
     with pytest.raises(UserError, match="is a directory"):
         read_edges(tmp_path / f"folder.{ending}")
+
+
+def test_ranked_edges_are_written_as_beeline_reads_them(tmp_path):
+    edges = edge_list(["A", "B"], ["B", "C"], [-2.5, 0.25], signed=True)
+    write_edges(edges, tmp_path / "rankedEdges.csv")
+    assert (tmp_path / "rankedEdges.csv").read_text() == "Gene1\tGene2\tEdgeWeight\nA\tB\t-2.5\nB\tC\t0.25\n"
+    assert read_edges(tmp_path / "rankedEdges.csv").table.equals(edges.table)

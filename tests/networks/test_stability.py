@@ -76,6 +76,10 @@ def test_stability_is_over_all_pairs():
     assert found.jaccard_sd == pytest.approx(np.std([jaccard(a, b, 10) for a, b in pairs], ddof=1))
     assert found.spearman == pytest.approx(np.mean([spearman(a, b) for a, b in pairs]))
     assert found.spearman_sd == pytest.approx(np.std([spearman(a, b) for a, b in pairs], ddof=1))
+    overlaps = [jaccard(a, b, 10) for a, b in pairs]
+    assert found.jaccard_median == pytest.approx(np.median(overlaps))
+    assert found.jaccard_deviation == pytest.approx(np.mean([abs(one - np.mean(overlaps)) for one in overlaps]))
+    assert found.spearman_median == pytest.approx(np.median([spearman(a, b) for a, b in pairs]))
     assert np.mean(agreement_with_others(lists, 10)) == pytest.approx(found.jaccard)
     assert agreement_with_others(lists, 10)[2] == pytest.approx(
         np.mean([jaccard(lists[2], lists[other], 10) for other in (0, 1, 3)])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from grndist.data.sources.annotated import open_zarr
+from grndist.data.sources.beeline import EXPRESSION, PSEUDOTIME, is_beeline, open_beeline
 from grndist.data.sources.cells_table import check_table_within_reach, with_cells_table
 from grndist.data.sources.checks import check_cell_names, check_shape, checked, with_gene_names
 from grndist.data.sources.container import is_zarr
@@ -37,7 +38,7 @@ def open_source(path: Path, options: SourceOptions, work: Path) -> Source:
     conversion that is found finished in `work` is used again.
 
     Args:
-        path: h5ad, 10x h5, CSV or TSV; or the folder of an AnnData Zarr or of 10x.
+        path: h5ad, 10x h5, CSV or TSV; or the folder of an AnnData Zarr, of 10x or of BEELINE.
         options: which matrix and names.
         work: an existing folder for this source alone; the rows need it, and the caller removes it.
 
@@ -48,7 +49,7 @@ def open_source(path: Path, options: SourceOptions, work: Path) -> Source:
     """
     reader = _reader(path)
     _refuse_misplaced(path, reader, options)
-    found = open_text(path, options, work) if reader is open_text else reader(path, options)
+    found = reader(path, options, work) if reader in (open_text, open_beeline) else reader(path, options)
     check_shape(path, found.shape)
     check_cell_names(path, found.obs.index)
     var = with_gene_names(path, found.var, options)
@@ -60,13 +61,19 @@ def open_source(path: Path, options: SourceOptions, work: Path) -> Source:
 def source_digest(path: Path) -> str:
     """Sha256 of a file; of a folder, that of the lines `sha256sum` prints for its files.
 
-    Of a Zarr folder these are all files in order of their keys, of a 10x folder the matrix and its tables.
+    Of a Zarr folder these are all files in order of their keys, of a 10x folder the matrix and its tables, of BEELINE's
+    the expression and the table of cells.
     """
     if path.is_dir():
         zarr = is_zarr(path)
         files = [file for file in (path.rglob("*") if zarr else path.iterdir()) if file.is_file()]
         keys = sorted(file.relative_to(path).as_posix() for file in files)
-        lines = [f"{source_digest(path / key)}  {key}\n" for key in keys if zarr or ".mtx" in key or ".tsv" in key]
+        if not zarr:
+            beeline = is_beeline(path)
+            keys = [
+                key for key in keys if (key in (EXPRESSION, PSEUDOTIME) if beeline else ".mtx" in key or ".tsv" in key)
+            ]
+        lines = [f"{source_digest(path / key)}  {key}\n" for key in keys]
         return hashlib.sha256("".join(lines).encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -78,14 +85,14 @@ def _reader(path: Path) -> Callable[..., Unchecked]:
     if not os.access(path, os.R_OK):
         raise UnreadableError(f"{path} may not be read by you; change its permissions (chmod +r)")
     if path.is_dir():
-        return open_zarr if is_zarr(path) else open_10x_folder
+        return open_zarr if is_zarr(path) else open_beeline if is_beeline(path) else open_10x_folder
     if path.suffix.lower() in HDF5_ENDINGS:
         return open_hdf5
     if text_ending(path) in DELIMITERS:
         return open_text
     raise SourceError(
         f"{path}: unknown kind of file {path.suffix!r}; known are .h5ad, .h5 (10x), .csv, .tsv, .txt, plain or .gz, "
-        "and folders: a 10x folder with matrix.mtx, an AnnData .zarr"
+        "and folders: a 10x folder with matrix.mtx, BEELINE's with ExpressionData.csv, an AnnData .zarr"
     )
 
 
