@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from grndist import __version__
-from grndist.cli import cluster, cluster_jobs, data, models, networks, sweeps, tracking
+from grndist.cli import baselines, cluster, cluster_jobs, data, models, networks, sweeps, tracking
 from grndist.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
@@ -20,6 +20,7 @@ app.command()(data.ingest)
 app.command()(networks.train)
 app.command()(networks.infer)
 app.command()(networks.evaluate)
+app.command(no_args_is_help=True)(baselines.baseline)
 app.command()(networks.embeddings)
 app.command()(networks.neighbours)
 app.command()(networks.latent)

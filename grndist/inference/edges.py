@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from grndist.inference.network import Block, GeneLists, InferenceError, Network, network_of, opened_run
+from grndist.inference.network import GeneLists, InferenceError, Network, network_of, opened_run
 from grndist.inference.scores import writing_scores
-from grndist.inference.strongest import Edges, strongest
 from grndist.networks.edges import EdgeList, edge_list
 from grndist.networks.io import read_edges
+from grndist.networks.strongest import Block, Edges, strongest
 from grndist.storage import fetched
 from grndist.tracking.fetching import EDGES
 from grndist.tracking.registry import is_registered, registered_run

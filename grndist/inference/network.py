@@ -18,6 +18,7 @@ from grndist import models
 from grndist.data.selection.gene_names import read_gene_list
 from grndist.errors import UserError
 from grndist.genes import some
+from grndist.networks.strongest import Block
 from grndist.progress import track
 from grndist.storage import Storage, absolute, is_remote, open_storage
 from grndist.tracking.fetching import ABOUT
@@ -37,14 +38,6 @@ class GeneLists:
 
     regulators: Path | None = None
     targets: Path | None = None
-
-
-@dataclass(frozen=True)
-class Block:
-    """Rows of the adjacency."""
-
-    rows: slice  # their positions among the network's regulators
-    weights: Float[np.ndarray, "regulators targets"]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ import numpy as np
 import zarr
 
 from grndist.files import written_aside
-from grndist.inference.network import ROWS, Block, InferenceError, Network
+from grndist.inference.network import ROWS, InferenceError, Network
+from grndist.networks.strongest import Block
 from grndist.storage import is_remote, refuse_taken
 
 COLUMNS_PER_CHUNK = 4096

@@ -1,11 +1,14 @@
-"""Tasks of an ingest elsewhere: on a Dask cluster, or on Ray through Dask on Ray."""
+"""Tasks elsewhere: those of an ingest on a Dask cluster, or on Ray through Dask on Ray; those of a baseline on Ray."""
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from typing import Any
 
 import dask
 
 from grndist.data.ingest.schedule import Run, Task, delayed, threads
 from grndist.errors import UserError
+from grndist.evaluation.baselines import RunTasks
+from grndist.evaluation.baselines.tasks import Work
 from grndist.launch.cluster import joined_or_own, own_error
 from grndist.machine import available_cpus
 
@@ -78,3 +81,30 @@ def on_ray(tasks: Sequence[Task]) -> None:
 
         with own_error():
             dask.compute(delayed(tasks), scheduler=ray_dask_get)
+
+
+def baseline_tasks(address: str = "") -> RunTasks:
+    """Runs the tasks of a baseline on Ray, one CPU each; what they share is sent to every node once.
+
+    Args:
+        address: of the cluster, or "local" for a new one on this machine; empty: that of RAY_ADDRESS or of this
+            machine, else a new one, which ends with the tasks.
+    """
+
+    def run(work: Work, shared: Any, tasks: Sequence[int]) -> Generator[Any, None, None]:
+        with joined_or_own(address):
+            import ray
+
+            task_of, there = ray.remote(num_cpus=1)(work), ray.put(shared)
+            waiting = [task_of.remote(there, task) for task in tasks]
+            try:
+                while waiting:
+                    (ready,), waiting = ray.wait(waiting)
+                    with own_error():
+                        found = ray.get(ready)
+                    yield found
+            finally:
+                for task in waiting:  # whoever wanted them has gone
+                    ray.cancel(task)
+
+    return run

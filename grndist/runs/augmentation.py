@@ -23,8 +23,8 @@ from grndist.config import read_tree
 from grndist.data.selection.split import parted
 from grndist.data.view import View
 from grndist.files import written_aside
-from grndist.inference.network import ROWS, Block
-from grndist.inference.strongest import strongest
+from grndist.inference.network import ROWS
+from grndist.networks.strongest import Block, strongest
 from grndist.parallel import pieces
 from grndist.progress import bar
 from grndist.runs.config import RunConfig

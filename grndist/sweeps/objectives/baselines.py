@@ -5,22 +5,20 @@ They stand beside a sweep's trials: a best trial that is worse than these is no 
 
 import logging
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int64
+from jaxtyping import Int64
 
-from grndist.data.moments import effects, sums
-from grndist.data.normalise import ExpressionConfig, expression
-from grndist.data.perturbations import perturbations_of
 from grndist.data.view import View
-from grndist.evaluation.baselines import absolute_correlation, random_scores
+from grndist.evaluation.baselines import BaselineError, random_scores
+from grndist.evaluation.baselines.evidence import EVIDENCE
 from grndist.evaluation.interventional import mean_wasserstein, perturbed_genes, rank_sum_precision, score_edges
 from grndist.evaluation.scores import RANDOM_DRAWS
-from grndist.inference.network import Block
-from grndist.inference.strongest import strongest
 from grndist.networks.edges import EdgeList, edge_list
 from grndist.networks.stability import agreement_with_others
+from grndist.networks.strongest import Block, strongest
 from grndist.runs import RunConfig
 from grndist.runs.train import cells_of
 from grndist.seeds import stream
@@ -70,19 +68,10 @@ def baseline(objectives: Sequence[AnyObjective], config: RunConfig, seed: int = 
 
 def _scores(view: View) -> Iterator[tuple[str, pd.DataFrame]]:
     """Each method's scores [regulators, targets], more meaning more likely."""
-    names = list(view.panel.names)
-    yield CORRELATION, pd.DataFrame(absolute_correlation(_dense(view)), index=names, columns=names)
-    guides = perturbations_of(view)
-    effect = effects(sums(view, ExpressionConfig(), guides, products=False), guides)
-    if len(effect.inputs):
-        inputs = np.array([*names, *guides.unmeasured], dtype=object)[effect.inputs]
-        yield MEAN_DIFFERENCE, pd.DataFrame(np.abs(effect.z), index=inputs, columns=names)
-
-
-def _dense(view: View) -> Iterator[Float[np.ndarray, "cells genes"]]:
-    for rows, stored in view.whole_rows():
-        values = expression(stored, view.totals[rows], view, ExpressionConfig())
-        yield values if isinstance(values, np.ndarray) else values.toarray()
+    for name, method in ((CORRELATION, "correlation"), (MEAN_DIFFERENCE, "mean_difference_z")):
+        with suppress(BaselineError):  # nothing to compare with
+            found = EVIDENCE[method](view)
+            yield name, pd.DataFrame(np.abs(found.weights), index=list(found.regulators), columns=list(found.targets))
 
 
 def _of_scores(

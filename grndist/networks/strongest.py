@@ -6,7 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int32
 
-from grndist.inference.network import Block
+
+@dataclass(frozen=True)
+class Block:
+    """Rows of a network's weights."""
+
+    rows: slice  # their positions among the network's regulators
+    weights: Float[np.ndarray, "regulators targets"]
 
 
 @dataclass(frozen=True)
@@ -32,10 +38,10 @@ def strongest(blocks: Iterable[Block], limit: int | None = None, threshold: floa
         # one that is only as strong as the last of `limit` edges before it comes too late
         found.append(_edges(block, least, threshold))
         if limit is not None and sum(map(len, found)) > 2 * limit:
-            found = [_top(_joined(found), limit)]
+            found = [top(_joined(found), limit)]
             least = float(np.abs(found[0].weights).min())
     edges = _joined(found)
-    return edges if limit is None or len(edges) <= limit else _top(edges, limit)
+    return edges if limit is None else top(edges, limit)
 
 
 def _none() -> Edges:
@@ -60,8 +66,10 @@ def _joined(parts: list[Edges]) -> Edges:
     )
 
 
-def _top(edges: Edges, k: int) -> Edges:
-    """The k strongest; among those tied with the k-th, the first."""
+def top(edges: Edges, k: int) -> Edges:
+    """The k strongest, or all if there are no more; among those tied with the k-th, the first."""
+    if len(edges) <= k:
+        return edges
     strength = np.abs(edges.weights)
     least = np.partition(strength, -k)[-k]
     tied = np.flatnonzero(strength == least)

@@ -5,8 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from grndist.inference.network import Block
-from grndist.inference.strongest import strongest
+from grndist.networks.strongest import Block, strongest
 
 # few values, so that most are tied, of both signs
 WEIGHTS = arrays(
