@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from grndist import __version__
-from grndist.cli import baselines, cluster, cluster_jobs, data, models, networks, sweeps, tracking
+from grndist.cli import baselines, causalbench, cluster, cluster_jobs, data, models, networks, sweeps, tracking
 from grndist.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
@@ -25,6 +25,7 @@ app.command()(networks.embeddings)
 app.command()(networks.neighbours)
 app.command()(networks.latent)
 app.command()(sweeps.sweep)
+app.command()(causalbench.causalbench)
 app.command()(cluster_jobs.doctor)
 app.command()(cluster_jobs.preflight)
 app.command()(cluster_jobs.submit)
