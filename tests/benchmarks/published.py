@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.test_cli import REPOSITORY
 
 LARGE = 6  # genes perturbed in more than 100 cells
-SMALL = {"cells": 2_000, "genes": 40, "controls": 400, "large": LARGE, "small": 4, "umi": 120}
+SMALL = {"cells": 3_000, "genes": 40, "controls": 400, "large": LARGE, "small": 4, "umi": 120}
 
 
 def published(folder: Path, name: str = "K562_small") -> Path:

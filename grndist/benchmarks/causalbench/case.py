@@ -13,7 +13,7 @@ from grndist.data.selection import SelectionConfig, select
 from grndist.data.store import open_store
 from grndist.data.view import View
 from grndist.evaluation.baselines import BaselineError, RunTasks, baseline_edges
-from grndist.evaluation.interventional import CellEffects, curve, perturbed_genes
+from grndist.evaluation.interventional import Atlas, curve, effects_of, perturbed_genes
 from grndist.genes import NON_TARGETING
 from grndist.inference import checkpoint_of_run, network_of, strongest_edges
 from grndist.launch.tasks import baseline_tasks
@@ -53,7 +53,8 @@ class Bench:
 
     config: RegimesConfig
     ks: list[int]
-    effects: CellEffects
+    view: View  # held-out cells
+    effects: Atlas  # of all their pairs
     regulators: list[str]  # genes of the panel that are perturbed in held-out cells
     _last: tuple[SelectionConfig, View] | None = field(default=None)
 
@@ -66,7 +67,7 @@ class Bench:
 
 
 def bench_of(config: RegimesConfig) -> Bench:
-    """Choose the held-out cells, and see whether edges can be tested on them.
+    """Choose the held-out cells, see whether edges can be tested on them, and test all pairs at once.
 
     Raises:
         CasesError: there are no controls, no perturbed genes, or fewer pairs than `k`.
@@ -87,7 +88,7 @@ def bench_of(config: RegimesConfig) -> Bench:
             f"--k {config.k}: {len(regulators):,} perturbed genes x {view.n_genes:,} targets make {possible:,} edges; "
             "compare at fewer, a small part of them, or every network scores much the same"
         )
-    return Bench(config, config.ks(possible), CellEffects(view), regulators)
+    return Bench(config, config.ks(possible), view, effects_of(view), regulators)
 
 
 def outcome_of(case: Case, bench: Bench, runs: Path, parent: str, address: str) -> Outcome:

@@ -96,7 +96,7 @@ def _tracked(config: RegimesConfig, ledger: Ledger) -> Iterator[Tracker]:
 
 def _do(left: Sequence[Case], bench: Bench, ledger: Ledger, parent: str, address: str) -> None:
     """Do cases, with a line for each."""
-    view = bench.effects.view
+    view = bench.view
     logger.info("%s", "\n".join([*view.lines, _tested(len(bench.regulators), view.n_cells, view.n_genes)]))
     for number, case in enumerate(left, 1):
         logger.info("causalbench: case %d of %d: %s", number, len(left), case.name)

@@ -40,7 +40,7 @@ def store_of(where: str) -> tuple[str, list[str]]:
 
 
 def _refuse_other(path: Path, store: Path) -> None:
-    if open_store(store).description["source"].get("sha256") != source_digest(path):
+    if open_store(store).description.get("source_digest") != source_digest(path):
         raise CasesError(
             f"{store} is beside {path.name}, but was made of another file (its digest differs); remove it, or give the "
             "store itself instead of the h5ad"

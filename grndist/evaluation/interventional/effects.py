@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 from scipy.stats import mannwhitneyu
 
 from grndist.data.normalise import ExpressionConfig
@@ -101,19 +101,31 @@ def testable(effects: Effects, pairs: pd.DataFrame) -> Bool[np.ndarray, " pairs"
     return (known & (pairs["regulator"] != pairs["target"])).to_numpy(dtype=bool)
 
 
-def compared(
+def _compared(
     groups: Groups, values: Float32[np.ndarray, "targets cells"], group: Positions, row: Positions
 ) -> np.ndarray:
     """P and distance [pairs, 2] of pairs given by their group and their row of `values`; rows ascend."""
     start, stop = groups.bounds[group], groups.bounds[group + 1]
     found = np.empty((len(group), 3))
     compare_pairs(values, groups.n_controls, row, start, stop, found)
-    wins, ties, distance = found.T
-    p = asymptotic_p(wins, ties, stop - start, groups.n_controls)
-    for at in np.flatnonzero(needs_exact_test(groups.n_controls, stop - start, ties)):
+    return np.stack([p_values(groups, values, group, row, found), found[:, 2]], axis=1)
+
+
+def p_values(
+    groups: Groups,
+    values: Float32[np.ndarray, "targets cells"],
+    group: Positions,
+    row: Positions,
+    found: Float64[np.ndarray, "pairs measures"],
+) -> Float64[np.ndarray, " pairs"]:
+    """P of pairs of which `found` has U and the tie term, by the test that SciPy takes."""
+    n, (wins, ties) = groups.sizes[group], found[:, :2].T
+    p = asymptotic_p(wins, ties, n, groups.n_controls)
+    for at in np.flatnonzero(needs_exact_test(groups.n_controls, n, ties)):
         own = values[row[at]].astype(np.float64)
-        p[at] = mannwhitneyu(own[: groups.n_controls], own[start[at] : stop[at]], method="exact").pvalue
-    return np.stack([p, distance], axis=1)
+        perturbed = own[groups.bounds[group[at]] : groups.bounds[group[at] + 1]]
+        p[at] = mannwhitneyu(own[: groups.n_controls], perturbed, method="exact").pvalue
+    return p
 
 
 def _tested(groups: Groups, group: Positions, target: Positions, config: ExpressionConfig, memory: int) -> np.ndarray:
@@ -124,5 +136,5 @@ def _tested(groups: Groups, group: Positions, target: Positions, config: Express
     results = np.empty((len(target), 2))
     for part, values in groups.blocks(genes, config, memory):
         own = order[places[part.start] : places[part.stop]]
-        results[own] = compared(groups, values, group[own], row[own] - part.start)
+        results[own] = _compared(groups, values, group[own], row[own] - part.start)
     return results

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float64, Int64
 from pydantic import Field
 
 from grndist.config import Config
@@ -67,8 +67,8 @@ class Universe:
         column = paths.genes.get_indexer(self.targets)
         own, source = self.targets.get_indexer(self.regulators), paths.genes.get_indexer(self.regulators)
         mask[np.flatnonzero(own >= 0), own[own >= 0]] = False
-        for at in np.flatnonzero(source >= 0):
-            mask[at] &= ~(paths.row(source[at])[column] & (column >= 0))
+        for at in np.flatnonzero(source >= 0).tolist():
+            mask[at] &= ~(paths.row(int(source[at]))[column] & (column >= 0))
         return mask
 
 
@@ -128,23 +128,21 @@ def _drawn(among: Universe, paths: Paths, number: int, seed: int) -> tuple[pd.Da
     """The pairs, and how many there are to draw from."""
     mask = among.left_out(paths)
     left_out = int(np.count_nonzero(mask))
-    if left_out <= number:
-        rows, columns = np.nonzero(mask)
-    else:
-        rows, columns = _draws(among, mask, number, seed)
-    return pd.DataFrame({"regulator": among.regulators[rows], "target": among.targets[columns]}), left_out
+    drawn = np.argwhere(mask) if left_out <= number else _draws(among, mask, number, seed)
+    regulators, targets = among.regulators[drawn[:, 0]], among.targets[drawn[:, 1]]
+    return pd.DataFrame({"regulator": regulators, "target": targets}), left_out
 
 
 def _draws(
     among: Universe, mask: Bool[np.ndarray, "regulators targets"], number: int, seed: int
-) -> tuple[list[int], list[int]]:
+) -> Int64[np.ndarray, "pairs 2"]:
     row, column = among.regulators.get_indexer(among.genes), among.targets.get_indexer(among.genes)
     generator, genes, found = random.Random(seed), range(len(among.genes)), dict[tuple[int, int], None]()
     while len(found) < number:
         source, target = generator.sample(genes, 2)
         if row[source] >= 0 and column[target] >= 0 and mask[row[source], column[target]]:
             found[int(row[source]), int(column[target])] = None
-    return [source for source, _ in found], [target for _, target in found]
+    return np.array(list(found), dtype=np.int64).reshape(-1, 2)
 
 
 def _of_all(effects: Effects, among: Universe, paths: Paths, alpha: float) -> Omission:
