@@ -20,7 +20,7 @@ def baseline(
     store: Annotated[str, typer.Argument(help="a store, at a path or URL")],
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(help="which cells and genes, as in a run file, e.g. genes.highly_variable=1000"),
+        typer.Argument(help="which cells and genes, as in a run, e.g. genes.highly_variable=1000"),
     ] = None,
     out: Annotated[
         str | None, typer.Option("--out", "-o", help="parquet, tsv or csv; METHOD.parquet if not given")

@@ -4,12 +4,17 @@ from functools import partial
 from pathlib import Path
 
 import dask
+import pandas as pd
 import pytest
 
 from grndist.data.ingest.schedule import Run
+from grndist.data.store import Store
+from grndist.data.view import whole
 from grndist.errors import UserError
+from grndist.evaluation.baselines import baseline_edges, processes
 from grndist.files import WriteError
 from grndist.launch import distributed, on_ray, scheduler
+from grndist.launch.tasks import baseline_tasks
 
 
 def leave(path: Path) -> None:
@@ -61,6 +66,15 @@ def test_a_dask_cluster(tmp_path: Path, address: str):
 def test_ray(tmp_path: Path):
     pytest.importorskip("ray", reason="Ray is not installed")
     check(on_ray, tmp_path)
+
+
+@pytest.mark.ray
+@pytest.mark.filterwarnings("ignore")
+def test_a_baseline_on_ray_is_that_of_one_process(store: Store):
+    pytest.importorskip("ray", reason="Ray is not installed")
+    here = baseline_edges(whole(store), "grnboost2", run_tasks=processes(1))
+    on_workers = baseline_edges(whole(store), "grnboost2", run_tasks=baseline_tasks("local"))
+    pd.testing.assert_frame_equal(on_workers.table, here.table, check_exact=True)
 
 
 def test_a_dask_scheduler_without_workers(monkeypatch: pytest.MonkeyPatch):

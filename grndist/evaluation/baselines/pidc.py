@@ -58,7 +58,7 @@ def in_context(scores: Float64[np.ndarray, "genes genes"]) -> Float64[np.ndarray
     """F_x + F_z of the scores of x and z: see the module's text."""
     there = scores > 0
     count = np.maximum(there.sum(axis=1), 1)
-    mean = np.maximum(scores.sum(axis=1) / count, np.finfo(float).tiny)
+    mean = np.where(there.any(axis=1), scores.sum(axis=1) / count, 1.0)
     log = np.log(scores, out=np.zeros_like(scores), where=there)
     shape = _gamma_shape(np.maximum(np.log(mean) - log.sum(axis=1) / count, LEAST_SPREAD))
     share = gammainc(shape[:, None], scores * (shape / mean)[:, None])
