@@ -23,7 +23,6 @@ CHAIN = ["simulate", "ingest", "train", "infer", "evaluate"]
 COMMANDS = [
     *CHAIN, "baseline", "effects", "embeddings", "neighbours", "latent", "sweep", "causalbench", "doctor", "preflight",
     "submit", "store", "models", "cluster", "tracking",
-    "store", "models", "cluster", "tracking",
 ]  # fmt: skip
 HEAVY = {"torch", "mlflow", "zarr", "anndata", "scanpy", "pandas", "scipy", "sklearn", "pyarrow", "h5py", "matplotlib"}
 

@@ -21,6 +21,7 @@ from grndist.benchmarks.causalbench.case import Case, Outcome
 from grndist.benchmarks.causalbench.config import CasesError, RegimesConfig
 from grndist.benchmarks.causalbench.contenders import Contender
 from grndist.config import Tree
+from grndist.data.sources import source_digest
 from grndist.evaluation.interventional.curves import MEASURES
 from grndist.files import locked, write_whole
 from grndist.networks.io import write_edges
@@ -104,12 +105,21 @@ def opened(
     with locked(folder / ".lock", f"{folder} is in use by another process; wait for it, or give another --out"):
         before: Tree = json.loads((folder / ABOUT).read_text()) if is_there else {}
         own = {one.name: one.settings(config) for one in models}
-        now = {"config": config.model_dump(mode="json"), "models": own, "store_digest": digest}
+        now = {"config": _portable(config), "models": own, "store_digest": digest}
         if is_there:
             _refuse_changes(folder, before, now)
         known = before.get("models", {})
         _write(folder / ABOUT, before | now | {"models": known | own})
         yield Ledger(folder)
+
+
+def _portable(config: RegimesConfig) -> Tree:
+    """The settings with the summary table by its content, wherever it is."""
+    tree = config.model_dump(mode="json")
+    summary = config.causalbench.summary
+    if summary is not None:
+        tree["causalbench"]["summary"] |= {"file": summary.file.name, "sha256": source_digest(summary.file)}
+    return tree
 
 
 def refuse(folder: Path, resume: bool) -> bool:

@@ -153,7 +153,7 @@ def _at_k(config: RegimesConfig, curves: pd.DataFrame, bands: pd.DataFrame) -> T
     for model, part in at_k.groupby("model", sort=False):
         for number, (_, row) in enumerate(part.iterrows()):
             known = own.loc[(model, row["fraction"])]
-            numbers = [_spread(row[measure], row[f"{measure}_sd"], row["seeds"]) for measure in MEASURES]
+            numbers = [_spread(row[measure], row[f"{measure}_sd"], int(row["seeds"])) for measure in MEASURES]
             table.add_row(
                 str(model) if number == 0 else "", f"{row['fraction']:g}", *numbers, f"{known['untestable']:.0f}",
                 f"{known['trained_on']:,.0f}", f"{known['seconds']:.0f}", end_section=number == len(part) - 1,
@@ -175,7 +175,7 @@ def _challenge(config: RegimesConfig, scores: Sequence[Score]) -> Table:
     return table
 
 
-def _spread(mean: float, sd: float, n: float) -> str:
+def _spread(mean: float, sd: float, n: int) -> str:
     if not math.isfinite(mean):
         return "-"
     return f"{mean:.4f}" + (f" ({sd:.4f})" if n > 1 else "")
