@@ -21,8 +21,8 @@ from grndist import cli
 REPOSITORY = Path(__file__).parent.parent
 CHAIN = ["simulate", "ingest", "train", "infer", "evaluate"]
 COMMANDS = [
-    *CHAIN, "baseline", "effects", "embeddings", "neighbours", "latent", "sweep", "doctor", "preflight", "submit",
-    "store", "models", "cluster", "tracking",
+    *CHAIN, "baseline", "effects", "embeddings", "neighbours", "latent", "sweep", "causalbench", "doctor", "preflight",
+    "submit", "store", "models", "cluster", "tracking",
 ]  # fmt: skip
 HEAVY = {"torch", "mlflow", "zarr", "anndata", "scanpy", "pandas", "scipy", "sklearn", "pyarrow", "h5py", "matplotlib"}
 
@@ -190,7 +190,7 @@ def test_every_next_line_is_a_command_that_runs(tmp_path: Path):
     [
         ("inger a.h5ad a.zarr", "No such command 'inger'"),
         ("ingest a.h5ad", "Missing argument 'sources'"),
-        ("evaluate edges.parquet", "Missing option '--reference'"),
+        ("evaluate", "Missing argument 'EDGES...'"),
         ("train run.yaml --epochs 5", "No such option: --epochs"),
         ("infer runs/r -k many", "Invalid value for '-k'"),
         ("infer runs/r -k 0", "Invalid value for '-k'"),

@@ -13,6 +13,7 @@ import typer
 from grndist import __version__
 from grndist.cli import (
     baselines,
+    causalbench,
     cluster,
     cluster_jobs,
     data,
@@ -37,6 +38,7 @@ app.command()(networks.embeddings)
 app.command()(networks.neighbours)
 app.command()(networks.latent)
 app.command()(sweeps.sweep)
+app.command()(causalbench.causalbench)
 app.command()(cluster_jobs.doctor)
 app.command()(cluster_jobs.preflight)
 app.command()(cluster_jobs.submit)

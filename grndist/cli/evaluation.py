@@ -9,7 +9,11 @@ from grndist.cli.options import Overwrite, beside
 from grndist.errors import UserError
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from grndist.evaluation.board import Board
     from grndist.evaluation.evaluate import Expression
+    from grndist.evaluation.interventional import Curves
     from grndist.evaluation.many import ScoringConfig
     from grndist.networks.edges import EdgeList
 
@@ -22,9 +26,12 @@ def evaluate(
         list[str], typer.Argument(help="edge lists at paths or URLs, run directories, or models:/NAME@ALIAS")
     ],
     reference: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(help="the network to compare with; may be given several times; undirected:FILE or directed:FILE"),
-    ],
+    ] = None,
+    atlas: Annotated[
+        str | None, typer.Option(help="what knock-downs do, from grndist effects, to compare with instead")
+    ] = None,
     store: Annotated[str | None, typer.Option(help="score absolute correlation on this store beside it")] = None,
     candidates: Annotated[
         str, typer.Option(help="BEELINE's: tf, all (pairs of reference genes), or auto: tf where it names regulators")
@@ -46,7 +53,12 @@ def evaluate(
     seed: Annotated[int, typer.Option(min=0, help="of the random baseline")] = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Score edge lists against reference networks, beside baselines."""
+    """Score edge lists against reference networks, or against the effects of knock-downs, beside baselines."""
+    if (atlas is None) == (not reference):
+        raise UserError("say what to compare with: --reference NETWORK.tsv, or --atlas EFFECTS.zarr (grndist effects)")
+    if atlas is not None or reference is None:
+        _evaluate_with_atlas(edges, str(atlas), out, overwrite)
+        return
     from grndist.config import validate
     from grndist.data.store import open_store
     from grndist.evaluation.evaluate import expression_of
@@ -101,23 +113,51 @@ def _evaluate_many(
     from grndist.evaluation.many import Named, score_many, short_names
     from grndist.evaluation.references import named_references
     from grndist.inference import listed_edges
-    from grndist.plots import score_figure, write_figure
-    from grndist.storage import delivered
+    from grndist.plots import score_figure
 
     names = short_names(places)
     networks = [Named(name, listed_edges(place), place) for name, place in zip(names, places, strict=True)]
     board = score_many(networks, named_references(wheres), expression(), config, replicates)
-    as_json, as_parquet, as_figure = files
-    with delivered(as_json) as file:
-        board.write_json(file, overwrite)
-    with delivered(as_parquet) as file:
-        board.write_parquet(file, overwrite)
-    with delivered(as_figure) as file:
-        write_figure(score_figure(board.table, DRAWN), file, overwrite)
+    _write(board, score_figure(board.table, DRAWN), files, overwrite)
     print(board.render(), end="")
-    print(f"scores: {as_json}, {as_parquet}\n\nnext: look at {as_figure}")
+    print(f"scores: {files[0]}, {files[1]}\n\nnext: look at {files[2]}")
     for network in networks:
         _track(network.edges, board.flat(network.name))
+
+
+def _evaluate_with_atlas(edges: list[str], atlas: str, out: str | None, overwrite: bool) -> None:
+    from grndist.evaluation.interventional import curves_of, open_atlas
+    from grndist.evaluation.many import Named, short_names
+    from grndist.inference import listed_edges
+    from grndist.plots import curves_figure
+
+    files = _files_of_many(out)
+    for file in files:
+        _refuse_taken(file, overwrite)
+    places = [_edge_list(place) for place in edges]
+    networks = [
+        Named(name, listed_edges(place), place) for name, place in zip(short_names(places), places, strict=True)
+    ]
+    curves = curves_of(networks, open_atlas(Path(atlas)))
+    _write(curves, curves_figure(curves.table), files, overwrite)
+    print(curves.render(), end="")
+    print(f"scores: {files[0]}, {files[1]}\n\nnext: look at {files[2]}")
+    for network in networks:
+        _track(network.edges, curves.flat(network.name))
+
+
+def _write(scores: "Board | Curves", figure: "Figure", files: list[str], overwrite: bool) -> None:
+    """Write JSON, Parquet and figure."""
+    from grndist.plots import write_figure
+    from grndist.storage import delivered
+
+    as_json, as_parquet, as_figure = files
+    with delivered(as_json) as file:
+        scores.write_json(file, overwrite)
+    with delivered(as_parquet) as file:
+        scores.write_parquet(file, overwrite)
+    with delivered(as_figure) as file:
+        write_figure(figure, file, overwrite)
 
 
 def _track(network: "EdgeList", scores: dict[str, float]) -> None:

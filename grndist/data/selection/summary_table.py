@@ -1,6 +1,9 @@
 """The table of perturbations' summary statistics (Replogle et al. 2022, table S2), by which CausalBench filters."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from zipfile import BadZipFile
 
 import pandas as pd
 from pydantic import Field
@@ -61,17 +64,34 @@ def _numbers(file: Path, table: pd.DataFrame, name: str) -> pd.Series:
     return numbers
 
 
+def sheets_of(file: Path) -> list[str]:
+    """The names of an xlsx file's sheets.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    with _readable(file), pd.ExcelFile(file) as book:
+        return list(map(str, book.sheet_names))
+
+
 def _read(config: SummaryTableConfig) -> pd.DataFrame:
     file = config.file
-    try:
+    with _readable(file):
         if file.suffix.lower() in (".xlsx", ".xls"):
             return pd.read_excel(file, sheet_name=config.sheet or 0)
         return pd.read_csv(file, sep="\t" if file.suffix.lower() in (".tsv", ".txt") else ",")
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Turn what the libraries raise on other files into one message."""
+    try:
+        yield
     except ImportError:
         raise UserError(
             f"{file}: openpyxl, which reads xlsx, is not installed; pip install openpyxl, or save the sheet as CSV"
         ) from None
     except FileNotFoundError:
         raise UserError(f"{file}: no such file; causalbench.summary.file is the table of summary statistics") from None
-    except (OSError, ValueError, KeyError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, KeyError, UnicodeDecodeError, BadZipFile) as error:
         raise UserError(f"{file}: the summary table cannot be read ({error}); CSV, TSV or xlsx was expected") from None

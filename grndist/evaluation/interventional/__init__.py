@@ -15,11 +15,13 @@ from grndist.evaluation.interventional.edges import score_by, score_edges
 from grndist.evaluation.interventional.effects import CellEffects, Effects
 from grndist.evaluation.interventional.omission import Omission, OmissionConfig, omissions
 from grndist.evaluation.interventional.paths import Paths, deepening, paths
+from grndist.evaluation.interventional.together import Curves, curves_of
 
 __all__ = [
     "KS",
     "Atlas",
     "CellEffects",
+    "Curves",
     "Effects",
     "EffectsConfig",
     "Evaluation",
@@ -30,6 +32,7 @@ __all__ = [
     "at",
     "band",
     "curve",
+    "curves_of",
     "deepening",
     "effects_of",
     "evaluate_network",
