@@ -190,7 +190,7 @@ def test_every_next_line_is_a_command_that_runs(tmp_path: Path):
     [
         ("inger a.h5ad a.zarr", "No such command 'inger'"),
         ("ingest a.h5ad", "Missing argument 'sources'"),
-        ("evaluate", "Missing argument 'EDGES...'"),
+        ("evaluate", "Missing argument 'edges'"),
         ("train run.yaml --epochs 5", "No such option: --epochs"),
         ("infer runs/r -k many", "Invalid value for '-k'"),
         ("infer runs/r -k 0", "Invalid value for '-k'"),
