@@ -21,7 +21,6 @@ from grndist.data.store import open_store
 from grndist.evaluation.interventional import mean_wasserstein, rank_sum_precision, score_edges
 from grndist.genes import NON_TARGETING
 from grndist.networks.io import read_edges
-from tests.benchmarks.published import published
 from tests.data.selection.selecting import perturb_seq
 from tests.test_cli import REPOSITORY, done, grndist
 
@@ -31,10 +30,9 @@ UNTRAINED = "--model mean_difference_log --model random"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """With the published files, the store, and a comparison of two seeds in `out`."""
-    folder = tmp_path_factory.mktemp("causalbench")
-    published(folder)
+    folder = Path(shutil.copytree(made.parent, tmp_path_factory.mktemp("causalbench") / "folder"))
     with contextlib.chdir(folder):
         (folder / "said.txt").write_text(done(f"causalbench K562_small.h5ad {QUICK} {UNTRAINED} --seeds 0,1 -o out"))
     return folder

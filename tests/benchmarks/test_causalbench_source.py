@@ -14,12 +14,7 @@ from grndist.data.selection.summary_table import strong_perturbations
 from grndist.data.store import open_store
 from grndist.errors import UserError
 from grndist.genes import NON_TARGETING
-from tests.benchmarks.published import LARGE, SMALL, published
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return published(tmp_path_factory.mktemp("published"))
+from tests.benchmarks.published import LARGE, SMALL
 
 
 @pytest.fixture

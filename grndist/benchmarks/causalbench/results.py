@@ -121,7 +121,8 @@ def rendered(
     page = StringIO()
     console = Console(file=page, width=WIDTH, highlight=False)
     console.print(_at_k(config, curves, bands))
-    console.print(_challenge(config, scores))
+    if len(config.fractions) > 1:
+        console.print(_challenge(config, scores))
     for line in missing(curves, config.k):
         console.print(line, soft_wrap=True)
     console.print(
