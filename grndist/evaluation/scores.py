@@ -96,7 +96,8 @@ def rendered(table: pd.DataFrame, width: int) -> str:
     """A table as text for a terminal of `width` columns; what does not apply is blank."""
     shown = Table()
     for column in table.columns:
-        shown.add_column(SHORT.get(column, column), justify="left" if table[column].dtype == object else "right")
+        is_text, name = table[column].dtype == object, SHORT.get(column, column)
+        shown.add_column(name, justify="left" if is_text else "right", no_wrap=column in ("method", "network"))
     for row in table.itertuples(index=False):
         shown.add_row(*map(_shown, row))
     text = StringIO()
