@@ -15,6 +15,7 @@ from grndist.files import written_aside
 
 RANDOM_DRAWS = 10
 SHORT = {"EPR activation": "EPR +", "EPR repression": "EPR -", "sign agreement": "signs"}  # to fit a terminal
+NAMES = ("method", "network", "reference", "lineage")  # columns that are never broken
 NOTE = (
     f"EPR and AUPRC ratio: 1 is chance; random is the mean of {RANDOM_DRAWS} rankings. "
     "Compare rows of one lineage and universe only."
@@ -80,7 +81,15 @@ class Scores:
 
     def render(self, width: int = 120) -> str:
         """The table as text for a terminal of `width` columns."""
-        return f"{self._heading()}\n{rendered(self.table.drop(columns='AUROC ratio'), width)}{NOTE}\n"
+        shown = self.table.drop(columns=["universe", "k", "candidates", "AUROC ratio"])
+        return "\n".join([self._heading(), *self._universes(), rendered(shown, width) + NOTE, ""])
+
+    def _universes(self) -> list[str]:
+        """What is ranked, a line for each lineage."""
+        return [
+            f"{row['lineage']}: {row['universe']}, {row['k']:,} of {row['candidates']:,} candidates are true"
+            for row in self.table.drop_duplicates("lineage").to_dict(orient="records")
+        ]
 
     def _heading(self) -> str:
         counts = self.counts
@@ -97,7 +106,8 @@ def rendered(table: pd.DataFrame, width: int) -> str:
     shown = Table()
     for column in table.columns:
         is_text, name = table[column].dtype == object, SHORT.get(column, column)
-        shown.add_column(name, justify="left" if is_text else "right", no_wrap=column in ("method", "network"))
+        keep = column in NAMES
+        shown.add_column(name, justify="left" if is_text else "right", no_wrap=keep, overflow="fold")
     for row in table.itertuples(index=False):
         shown.add_row(*map(_shown, row))
     text = StringIO()

@@ -1,4 +1,4 @@
-"""A machine that is lost in the middle of a sweep: its trial goes on elsewhere, and comes to what it would have come to."""
+"""A machine that is lost in the middle of a sweep: its trial goes on elsewhere, to the same end."""
 
 import subprocess
 import sys
