@@ -1,7 +1,7 @@
 """Counts for the benchmarks: as dense and as deep as genome-scale Perturb-seq, and meaningless otherwise.
 
 Negative binomial with a mean and a dispersion for each gene, log-normal means, about 7,500 counts a cell; at 8,192
-genes 26 % of the values are not zero. 2,000 perturbation labels, without any effect on expression.
+genes 26 % of the values are not zero. 2,000 perturbation labels if nothing is said, without any effect on expression.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,9 @@ ROWS = 2048
 CHUNK = 25_600  # values; about what h5py gives AnnData's writer for arrays of this size
 
 
-def write_h5ad(path: Path, n_cells: int, n_genes: int = GENES, seed: int = 0, prefix: str = "cell") -> int:
+def write_h5ad(
+    path: Path, n_cells: int, n_genes: int = GENES, seed: int = 0, prefix: str = "cell", perturbed: int = 1999
+) -> int:
     """Write an h5ad as they are usually published (CSR, float32, int32, not compressed); return its stored values."""
     rng = np.random.default_rng([seed, 1])
     mean = rng.lognormal(0, 1.7, n_genes)
@@ -44,14 +46,14 @@ def write_h5ad(path: Path, n_cells: int, n_genes: int = GENES, seed: int = 0, pr
         file["X"].attrs.update(
             {"encoding-type": "csr_matrix", "encoding-version": "0.1.0", "shape": [n_cells, n_genes]}
         )
-        write_tables(file, n_cells, n_genes, seed, prefix)
+        write_tables(file, n_cells, n_genes, seed, prefix, perturbed)
     return stored
 
 
-def write_tables(file: h5py.File, n_cells: int, n_genes: int, seed: int, prefix: str) -> None:
+def write_tables(file: h5py.File, n_cells: int, n_genes: int, seed: int, prefix: str, perturbed: int = 1999) -> None:
     """The tables of cells and genes of an h5ad, and what makes it one."""
     rng = np.random.default_rng([seed, 2])
-    labels = np.array(["non-targeting", *(f"G{number:05d}" for number in range(min(1999, n_genes)))])
+    labels = np.array(["non-targeting", *(f"G{number:05d}" for number in range(min(perturbed, n_genes)))])
     codes = np.where(rng.random(n_cells) < 0.05, 0, rng.integers(1, len(labels), n_cells))
     obs = pd.DataFrame(
         {

@@ -37,7 +37,9 @@ def hosts_of(rehearsal: subprocess.Popen[str]) -> list[int]:
 def command_of(process: psutil.Process) -> str:
     try:
         return " ".join(process.cmdline())
-    except psutil.NoSuchProcess:  # short-lived commands of the script end while they are listed; zombies are of this class
+    except (
+        psutil.NoSuchProcess
+    ):  # short-lived commands of the script end while they are listed; zombies are of this class
         return ""
 
 

@@ -6,7 +6,42 @@ Wasserstein distance of any sensible network falls with every edge more.
 """
 
 from grndist.evaluation.interventional.at_k import mean_wasserstein, rank_sum_precision
+from grndist.evaluation.interventional.atlas import Atlas, EffectsConfig, effects_of, open_atlas
+from grndist.evaluation.interventional.atlas_writing import refuse_atlas, write_atlas
+from grndist.evaluation.interventional.causalbench import Evaluation, evaluate_network
 from grndist.evaluation.interventional.cells import InterventionError, perturbed_genes
-from grndist.evaluation.interventional.edges import score_edges
+from grndist.evaluation.interventional.curves import KS, at, band, curve, score_with_atlas
+from grndist.evaluation.interventional.edges import score_by, score_edges
+from grndist.evaluation.interventional.effects import CellEffects, Effects
+from grndist.evaluation.interventional.omission import Omission, OmissionConfig, omissions
+from grndist.evaluation.interventional.paths import Paths, deepening, paths
 
-__all__ = ["InterventionError", "mean_wasserstein", "perturbed_genes", "rank_sum_precision", "score_edges"]
+__all__ = [
+    "KS",
+    "Atlas",
+    "CellEffects",
+    "Effects",
+    "EffectsConfig",
+    "Evaluation",
+    "InterventionError",
+    "Omission",
+    "OmissionConfig",
+    "Paths",
+    "at",
+    "band",
+    "curve",
+    "deepening",
+    "effects_of",
+    "evaluate_network",
+    "mean_wasserstein",
+    "omissions",
+    "open_atlas",
+    "paths",
+    "perturbed_genes",
+    "rank_sum_precision",
+    "refuse_atlas",
+    "score_by",
+    "score_edges",
+    "score_with_atlas",
+    "write_atlas",
+]

@@ -58,11 +58,12 @@ class Groups:
         size = max(memory // (4 * self.view.n_cells), 1)
         for first in range(0, len(genes), size):
             part = slice(first, min(first + size, len(genes)))
-            yield part, self._values(genes[part], config)
+            yield part, self.values(genes[part], config)
 
-    def _values(
+    def values(
         self, genes: Int64[np.ndarray, " targets"], config: ExpressionConfig
     ) -> Float32[np.ndarray, "targets cells"]:
+        """The expression of some genes of the panel in all these cells, controls first: one pass over them."""
         values = np.empty((len(genes), self.view.n_cells), dtype=np.float32)
         for rows, stored in self.view.whole_rows():
             found = expression(stored, self.view.totals[rows], self.view, config)

@@ -31,6 +31,24 @@ def compare_pairs(values, n_controls, target, start, stop, out):
 
 @njit(nogil=True, cache=True)
 @no_type_check
+def compare_all(values, n_controls, bounds, out):
+    """Fill `out` [targets, groups, 4] with what `compare` gives, and with the group's mean minus the controls'.
+
+    `values` [targets, cells] has the control cells first, and those of group i in bounds[i] .. bounds[i + 1].
+    """
+    for row in range(len(values)):
+        control = np.sort(values[row, :n_controls].astype(np.float64))
+        sums, ties = running_sums(control), tie_term(control)
+        base, mean = control[n_controls // 2], sums[n_controls] / n_controls
+        for group in range(len(bounds) - 1):
+            own = np.sort(values[row, bounds[group] : bounds[group + 1]].astype(np.float64))
+            found = compare(control, sums, ties, own)
+            out[row, group, 0], out[row, group, 1], out[row, group, 2] = found
+            out[row, group, 3] = np.sum(own - base) / len(own) - mean
+
+
+@njit(nogil=True, cache=True)
+@no_type_check
 def compare(control, sums, ties, group):
     """U of the group, the tie term sum t^3 - t of both together, and the Wasserstein distance; both are sorted."""
     n_controls, n_group, base = len(control), len(group), control[len(control) // 2]
