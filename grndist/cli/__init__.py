@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from grndist import __version__
-from grndist.cli import baselines, cluster, cluster_jobs, data, effects, models, networks, sweeps, tracking
+from grndist.cli import baselines, benchmark, cluster, cluster_jobs, data, effects, models, networks, sweeps, tracking
 from grndist.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
@@ -22,6 +22,7 @@ app.command()(networks.infer)
 app.command()(networks.evaluate)
 app.command(no_args_is_help=True)(baselines.baseline)
 app.command()(effects.effects)
+app.command(no_args_is_help=True)(benchmark.benchmark)
 app.command()(networks.embeddings)
 app.command()(networks.neighbours)
 app.command()(networks.latent)

@@ -1,9 +1,10 @@
 """Layouts and figures, drawn with matplotlib. Knows nothing of models and runs.
 
 `latent` is cells in two dimensions (UMAP through scanpy), `losses` how training went, `sweep` the trials of a sweep,
-`writing` how a figure is kept.
+`comparison` methods beside each other, `writing` how a figure is kept.
 """
 
+from grndist.plots.comparison import comparison_figure
 from grndist.plots.latent import Latent, colour_column, latent_figure, layout, principal_axes
 from grndist.plots.losses import loss_figure
 from grndist.plots.writing import PlotError, refuse_ending, write_figure
@@ -12,6 +13,7 @@ __all__ = [
     "Latent",
     "PlotError",
     "colour_column",
+    "comparison_figure",
     "latent_figure",
     "layout",
     "loss_figure",
