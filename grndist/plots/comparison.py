@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from grndist.plots.trials import DARK, GREY, ORANGE
 from grndist.plots.latent import BLUE
+from grndist.plots.trials import DARK, GREY, ORANGE
 from grndist.plots.writing import PlotError, new_figure
 
 if TYPE_CHECKING:

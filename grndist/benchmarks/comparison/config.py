@@ -114,7 +114,7 @@ class SergioData(_DataSet):
 
     kind: Literal["sergio"] = "sergio"
     levels: Path
-    counts_per_cell: float = Field(60, gt=0, description="mean of the Poisson counts of a cell, all genes together")
+    counts_per_cell: float = Field(60.0, gt=0, description="mean of the Poisson counts of a cell, all genes together")
     by_seed: bool = True
 
     @property
@@ -210,9 +210,7 @@ def load_benchmark(path: Path, changes: Tree) -> BenchmarkConfig:
     for name, data in config.data_sets.items():
         for file in (*data.files, *data.references.values()):
             if not file.exists():
-                raise ConfigError(
-                    f"{path}: data_sets.{name}: {file} is not there; say where the data are: data=FOLDER"
-                )
+                raise ConfigError(f"{path}: data_sets.{name}: {file} is not there; say where the data are: data=FOLDER")
     for name, method in config.methods.items():
         for data_set in config.data_sets if method.baseline is None else ():
             run_settings(config, name, data_set, config.seeds[0], "STORE", Path("RUNS"), path)

@@ -29,7 +29,6 @@ class Report:
     """What a benchmark says at its end."""
 
     text: str
-    failed: int  # cells
 
 
 def run_benchmark(file: Path, changes: Tree, jobs: int = 1, only_table: bool = False) -> Report:
@@ -102,20 +101,23 @@ def _report(config: BenchmarkConfig, outcomes: Sequence[Outcome | None], out: Pa
     with written_aside(out / "scores.parquet", overwrite=True) as aside:
         table.to_parquet(aside, index=False)
     figures = list(_figures(config, for_figure(found), out))
+    return Report(_text(done, len(outcomes), text, ["table.md", "table.json", "scores.parquet", *figures], out))
+
+
+def _text(done: Sequence[Outcome], n_cells: int, tables: str, files: Sequence[str], out: Path) -> str:
     failed = [outcome for outcome in done if outcome.status == "failed"]
-    lines = [
-        text,
-        f"{out}: table.md, table.json (means and spreads), scores.parquet ({len(table):,} rows: every score), "
-        + ", ".join(figures),
-        f"cells: {len(done) - len(failed):,} of {len(outcomes):,} without failure, {sum(o.seconds for o in done):,.0f} s "
-        f"of computing; most memory of a process {max((o.peak_gib for o in done), default=0):.2f} GiB",
+    most = max((outcome.peak_gib for outcome in done), default=0.0)
+    is_whole = len(done) == n_cells and not failed
+    return "\n".join([
+        tables,
         *[f"failed: {outcome.cell}: {outcome.reason}" for outcome in failed],
-    ]
-    if failed or len(done) < len(outcomes):
-        lines.append("\nnext: the same command computes what is missing or has failed")
-    else:
-        lines.append(f"\nnext: look at {out / figures[0]}" if figures else "")
-    return Report("\n".join(lines).rstrip() + "\n", len(failed))
+        f"{len(done) - len(failed):,} of {n_cells:,} cells without failure; {sum(o.seconds for o in done):,.0f} s for "
+        f"their networks; most memory of a process {most:.2f} GiB",
+        f"{out}: {', '.join(files)}",
+        "",
+        f"next: look at {out / files[-1]}" if is_whole else "next: the same command does what is missing or has failed",
+        "",
+    ])  # fmt: skip
 
 
 def _figures(config: BenchmarkConfig, table: pd.DataFrame, out: Path) -> Iterator[str]:

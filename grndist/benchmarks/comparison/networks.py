@@ -1,6 +1,5 @@
 """The network of a method on a data set: a baseline's, or that of a run that is trained and thrown away."""
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +19,7 @@ from grndist.runs import train_run
 
 @dataclass(frozen=True)
 class Cell:
-    """One number of seeds, methods and data sets: what is computed, scored and kept as one."""
+    """What is computed, scored and kept as one."""
 
     data_set: str
     method: str
@@ -73,16 +72,9 @@ def network(config: BenchmarkConfig, cell: Cell, prepared: Prepared, view: View,
     """
     baseline, regulators = config.methods[cell.method].baseline, tested_regulators(config, cell.data_set, view)
     if baseline is not None:
-        return baseline_edges(
-            view, baseline, regulators=regulators, seed=cell.seed, run_tasks=processes(cpus)
-        )  # fmt: skip
+        return baseline_edges(view, baseline, regulators=regulators, seed=cell.seed, run_tasks=processes(cpus))
     with TemporaryDirectory(dir=config.out / "work") as folder:
         place = config.out.name
         run = run_settings(config, cell.method, cell.data_set, cell.seed, prepared.store, Path(folder), Path(place))
         found = network_of(Path(train_run(run).checkpoint))
-        wanted = _rows_of(regulators, found.regulators)
-        return strongest_edges(found.limited(wanted))
-
-
-def _rows_of(regulators: list[str] | None, rows: Collection[str]) -> Collection[str]:
-    return rows if regulators is None else regulators
+        return strongest_edges(found if regulators is None else found.limited(regulators))

@@ -1,4 +1,4 @@
-"""A network's scores on a data set: against each reference by both lineages, and on held-out interventions at each K."""
+"""A network's scores on a data set: by each reference and both lineages, and on held-out interventions at each K."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass

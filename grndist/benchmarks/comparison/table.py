@@ -1,4 +1,4 @@
-"""The comparison: every score as a row of one table, and of it means and spreads, methods x columns, for each measure."""
+"""The comparison: every score as a row of one table, and of it means and spreads, methods x columns, by measure."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -108,8 +108,9 @@ def _comparison(config: BenchmarkConfig, table: pd.DataFrame, measure: str) -> C
 def _entry(config: BenchmarkConfig, table: pd.DataFrame, data_set: str, method: str, part: pd.DataFrame) -> Entry:
     own = part[part["method"] == method]
     cells = table[(table["data_set"] == data_set) & (table["method"] == method)]
-    without = cells[(cells["measure"] == "") & (cells["reason"] != "")]
-    reasons = [*own.loc[own["value"].isna(), "reason"], *without["reason"]]
+    without = cells[cells["measure"] == ""]
+    said = [("failed: " * (row.status == "failed")) + str(row.reason) for row in without.itertuples()]
+    reasons = [*own.loc[own["value"].isna(), "reason"], *said]
     missing = 0 if len(cells) else len(config.seeds)
     return Entry(tuple(own["value"].dropna()), tuple(dict.fromkeys(reasons)), missing)
 
@@ -145,7 +146,9 @@ def _rows(config: BenchmarkConfig, one: Comparison, notes: dict[str, str]) -> li
             row.append(" ".join([f"{bold}{text}{bold}", *marks]))
         rows.append(row)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    padded = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows]
+    padded = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    ]
     rule = "| " + " | ".join("-" * width for width in widths) + " |"
     return [padded[0], rule, *padded[1:]]
 
@@ -173,7 +176,6 @@ def for_figure(found: Sequence[Comparison]) -> pd.DataFrame:
         for value in entry.values
     ]
     return pd.DataFrame(rows, columns=["panel", "measure", "method", "value"])
-
 
 
 def _or_none(number: float) -> float | None:
