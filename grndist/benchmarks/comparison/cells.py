@@ -49,6 +49,10 @@ class Plan:
         """The data of a cell."""
         return self.data[cell.data_set, data_seed(self.config.data_sets[cell.data_set], cell.seed)]
 
+    def has(self, cell: Cell) -> bool:
+        """Whether the data of a cell are there."""
+        return (cell.data_set, data_seed(self.config.data_sets[cell.data_set], cell.seed)) in self.data
+
     def file(self, cell: Cell) -> Path:
         """Where its outcome is kept."""
         return self.config.out / "cells" / cell.data_set / cell.method / f"seed{cell.seed}.json"

@@ -10,7 +10,7 @@ import pandas as pd
 
 from grndist.benchmarks.comparison.cells import Outcome, Plan, cells_of, kept, run_cell
 from grndist.benchmarks.comparison.config import SHOWN, BenchmarkConfig, load_benchmark
-from grndist.benchmarks.comparison.datasets import prepare
+from grndist.benchmarks.comparison.datasets import prepare, ready
 from grndist.benchmarks.comparison.table import as_json, as_markdown, comparisons, for_figure, scores_table
 from grndist.config import Tree
 from grndist.errors import UserError
@@ -48,6 +48,8 @@ def run_benchmark(file: Path, changes: Tree, jobs: int = 1, only_table: bool = F
         Interrupted: Ctrl-C or SIGTERM; cells that are done stay, and the same call goes on.
     """
     config = load_benchmark(file, changes)
+    if only_table:
+        return _table(config)
     with _folder(config) as out, stopped_at_once(f"stopped; what is done is in {out}, and the same command goes on"):
         plan = Plan(config, prepare(config), cells_of(config), max(available_cpus() // jobs, 1))
         found = {cell: kept(plan, cell) for cell in plan.cells}
@@ -56,10 +58,16 @@ def run_benchmark(file: Path, changes: Tree, jobs: int = 1, only_table: bool = F
             for number, cell in enumerate(plan.cells)
             if (outcome := found[cell]) is None or outcome.status == "failed"
         ]
-        if not only_table:
-            for outcome in _computed(plan, left, jobs):
-                found[outcome.cell] = outcome
+        for outcome in _computed(plan, left, jobs):
+            found[outcome.cell] = outcome
         return _report(config, [found[cell] for cell in plan.cells], out)
+
+
+def _table(config: BenchmarkConfig) -> Report:
+    """Of the cells that are there, while a benchmark may be at work there."""
+    plan = Plan(config, ready(config), cells_of(config))
+    config.out.mkdir(parents=True, exist_ok=True)
+    return _report(config, [kept(plan, cell) if plan.has(cell) else None for cell in plan.cells], config.out)
 
 
 @contextmanager

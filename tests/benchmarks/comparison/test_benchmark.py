@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,10 +15,12 @@ from grndist.benchmarks.comparison.drive import run_benchmark
 from grndist.data.selection import SelectionConfig, select
 from grndist.data.selection.cell_filters import CellsConfig
 from grndist.data.store import open_store
+from grndist.errors import UserError
 from grndist.evaluation.baselines import baseline_edges
 from grndist.evaluation.evaluate import comparisons
 from grndist.evaluation.interventional import OmissionConfig, curve
 from grndist.evaluation.references import read_reference
+from grndist.files import locked
 from tests.benchmarks.comparison.conftest import benchmark_file
 from tests.test_cli import done
 
@@ -143,11 +146,17 @@ def test_a_failure_is_recorded_the_rest_goes_on_and_it_is_tried_again(tmp_path: 
     assert "failed" not in run_benchmark(file, {**mended, "data_sets": {"screen": {"interventions": None}}}).text
 
 
-@pytest.mark.slow
-def test_a_table_of_what_is_there_says_what_is_missing(tmp_path: Path):
-    text = run_benchmark(benchmark_file(tmp_path), {}, only_table=True).text
-    assert "14 of 14 cells are not computed yet" in text
-    assert cells(tmp_path / "out") == {}
+def test_a_table_of_what_is_there_is_made_while_a_benchmark_is_at_work(out: Path, folder: Path):
+    changes = {"seeds": [0, 1, 2]}
+    (out / "work").mkdir()
+    with locked(out / "lock", "held by this test"):
+        text = run_benchmark(benchmark_file(folder), changes, only_table=True).text
+        with pytest.raises(UserError, match="another benchmark is at work there; wait for it, or set out=FOLDER"):
+            run_benchmark(benchmark_file(folder), changes)
+    assert re.search(r"[68] of 20 cells are not computed yet", text)  # 8 where another test has changed two
+    assert "next: the same command does what is missing" in text
+    assert (out / "work").is_dir()
+    assert not (out / "data" / "screen" / "seed2").exists()
 
 
 @pytest.mark.slow
