@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
-from grndist.benchmarks.comparison.cells import Outcome
+from grndist.benchmarks.comparison.cells import Outcome, cells_of
 from grndist.benchmarks.comparison.config import SHOWN, BenchmarkConfig
 from grndist.benchmarks.comparison.scores import AT_K
 
@@ -53,11 +53,11 @@ class Entry:
         return float(np.std(self.values, ddof=1)) if len(self.values) > 1 else float("nan")
 
     def shown(self, digits: int) -> str:
-        """E.g. "1.46 (0.05)"; of one value without a spread; a dash for none."""
+        """E.g. "1.46 (0.05)"; of one value without spread; with n=2 where seeds are still to come; a dash for none."""
         if not self.values:
             return "..." if self.missing and not self.reasons else DASH
         spread = f" ({self.spread:.{digits}f})" if len(self.values) > 1 else ""
-        return f"{self.mean:.{digits}f}{spread}"
+        return f"{self.mean:.{digits}f}{spread}" + f" n={len(self.values)}" * (self.missing > 0)
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,8 @@ def _entry(config: BenchmarkConfig, table: pd.DataFrame, data_set: str, method: 
     without = cells[cells["measure"] == ""]
     said = [("failed: " * (row.status == "failed")) + str(row.reason) for row in without.itertuples()]
     reasons = [*own.loc[own["value"].isna(), "reason"], *said]
-    missing = 0 if len(cells) else len(config.seeds)
+    wanted = sum((cell.data_set, cell.method) == (data_set, method) for cell in cells_of(config))
+    missing = wanted - cells["seed"].nunique()
     return Entry(tuple(own["value"].dropna()), tuple(dict.fromkeys(reasons)), missing)
 
 
@@ -123,7 +124,7 @@ def as_markdown(config: BenchmarkConfig, found: Sequence[Comparison], n_done: in
         "same for all. Best of a column in bold. AUPRC ratio and EPR: 1 is chance.",
     ]
     if n_done < n_cells:
-        lines.append(f"**{n_cells - n_done} of {n_cells} cells are not computed yet** (`...`, or fewer seeds).")
+        lines.append(f"**{n_cells - n_done} of {n_cells} cells are not computed yet** (`...`, or n seeds of them).")
     notes: dict[str, str] = {}
     for one in found:
         better = "less" if one.measure in LOWER_IS_BETTER else "more"

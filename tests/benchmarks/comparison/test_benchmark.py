@@ -154,6 +154,7 @@ def test_a_table_of_what_is_there_is_made_while_a_benchmark_is_at_work(out: Path
         with pytest.raises(UserError, match="another benchmark is at work there; wait for it, or set out=FOLDER"):
             run_benchmark(benchmark_file(folder), changes)
     assert re.search(r"[68] of 20 cells are not computed yet", text)  # 8 where another test has changed two
+    assert re.search(r"\| random .* \d\.\d\d \(\d\.\d\d\) n=2", text)
     assert "next: the same command does what is missing" in text
     assert (out / "work").is_dir()
     assert not (out / "data" / "screen" / "seed2").exists()
