@@ -21,7 +21,8 @@ from grndist import cli
 REPOSITORY = Path(__file__).parent.parent
 CHAIN = ["simulate", "ingest", "train", "infer", "evaluate"]
 COMMANDS = [
-    *CHAIN, "baseline", "effects", "embeddings", "neighbours", "latent", "sweep", "causalbench", "doctor", "preflight",
+    *CHAIN, "baseline", "effects", "embeddings", "neighbours", "latent", "sweep", "causalbench", "benchmark", "doctor",
+    "preflight",
     "submit", "store", "models", "cluster", "tracking",
 ]  # fmt: skip
 HEAVY = {"torch", "mlflow", "zarr", "anndata", "scanpy", "pandas", "scipy", "sklearn", "pyarrow", "h5py", "matplotlib"}

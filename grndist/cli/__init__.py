@@ -13,6 +13,7 @@ import typer
 from grndist import __version__
 from grndist.cli import (
     baselines,
+    benchmark,
     causalbench,
     cluster,
     cluster_jobs,
@@ -39,6 +40,7 @@ app.command()(networks.neighbours)
 app.command()(networks.latent)
 app.command()(sweeps.sweep)
 app.command()(causalbench.causalbench)
+app.command(no_args_is_help=True)(benchmark.benchmark)
 app.command()(cluster_jobs.doctor)
 app.command()(cluster_jobs.preflight)
 app.command()(cluster_jobs.submit)
