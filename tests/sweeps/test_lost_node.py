@@ -18,7 +18,7 @@ ray = pytest.importorskip("ray", reason="Ray is not installed")
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]  # Ray's own, of its start and its end
 
 NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
-SLOW = {"model": {"embedding": 500}, "training": {"steps": 400, "checkpoint_every": 20, "cells_per_step": 300}}
+SLOW = {"model": {"embedding": 500}, "training": {"steps": 150, "checkpoint_every": 10, "cells_per_step": 300}}
 SPACE = {"training.learning_rate": {"loguniform": [1e-5, 1e-4]}}
 
 
