@@ -165,7 +165,9 @@ def test_a_cut_parquet_file_is_refused(tmp_path):
         read_edges(path)
 
 
-@pytest.mark.parametrize("content", [b"plain text", gzip.compress(b"regulator,target,weight\nA,B,1\n" * 999)[:-40]])
+@pytest.mark.parametrize(
+    "content", [b"plain text", gzip.compress(b"regulator,target,weight\nA,B,1\n" * 999)[:-40]], ids=["text", "cut"]
+)
 def test_a_bad_gzip_file_is_refused(tmp_path, content):
     (tmp_path / "bad.csv.gz").write_bytes(content)
     with pytest.raises(UserError, match="not a table"):
