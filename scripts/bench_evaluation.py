@@ -36,7 +36,7 @@ from grndist.data.ingest.build import write_store
 from grndist.data.normalise import ExpressionConfig, expression
 from grndist.data.store import open_store
 from grndist.data.view import View, whole
-from grndist.evaluation.interventional import Atlas, CellEffects, effects_of, open_atlas, score_with_atlas
+from grndist.evaluation.interventional import Atlas, CellEffects, OmissionConfig, curve, effects_of, open_atlas
 from grndist.machine import available_cpus
 from grndist.networks.edges import edge_list
 
@@ -168,7 +168,7 @@ def atlas_at_scale(work: Path, cells: int, genes: int, perturbed: int) -> tuple[
     rng = np.random.default_rng(2)
     listed = drawn_pairs(rng, tuple(atlas.regulators), tuple(atlas.targets), LISTED)
     edges = edge_list(listed["regulator"], listed["target"], rng.normal(size=len(listed)))
-    curve, scoring = costing(lambda: score_with_atlas(path, edges))
+    found, scoring = costing(lambda: curve(open_atlas(path), edges, omission=OmissionConfig(pairs=None)))
     error = atlas_error(atlas, whole(open_store(store)), listed.head(CHECKED))
     pairs = len(atlas.regulators) * len(atlas.targets)
     sizes = f"{atlas.n.min()} to {atlas.n.max()} cells against {atlas.about['n_controls']:,} controls"
@@ -179,7 +179,7 @@ def atlas_at_scale(work: Path, cells: int, genes: int, perturbed: int) -> tuple[
     table.add_row("grndist effects", f"{cost.wall:.0f}", f"{cost.cpu:.0f}", each, f"{cost.peak_mib:,.0f}")
     table.add_row(f"{LISTED:,} edges scored by look-up", f"{scoring.wall:.1f}", f"{scoring.cpu:.1f}", "", "")
     Console().print(table)
-    print(curve.drop(columns="reason").to_string(index=False, float_format="{:.4f}".format, line_width=120))
+    print(found.drop(columns="reason").to_string(index=False, float_format="{:.4f}".format, line_width=120))
     figures = {"atlas_seconds": cost.wall, "atlas_cpu_seconds": cost.cpu, "atlas_peak_mib": cost.peak_mib}
     return figures, error
 

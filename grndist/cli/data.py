@@ -93,7 +93,7 @@ def ingest(
     """Bring count matrices into a store that training streams from; after a kill, the same command goes on."""
     from grndist.config import validate
     from grndist.data.ingest import IngestConfig, ingest_files
-    from grndist.launch import scheduler as scheduled
+    from grndist.launch.tasks import scheduler as scheduled
 
     if genes_in_rows and cells_in_rows:
         raise UserError("give --genes-in-rows or --cells-in-rows, not both")

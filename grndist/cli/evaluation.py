@@ -11,10 +11,9 @@ from grndist.errors import UserError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from grndist.evaluation.board import Board
     from grndist.evaluation.evaluate import Expression
-    from grndist.evaluation.interventional import Curves
     from grndist.evaluation.many import ScoringConfig
+    from grndist.evaluation.tables import ScoreTable
     from grndist.networks.edges import EdgeList
 
 LISTED = ("edges.parquet", "rankedEdges.csv")  # what of a directory is its network
@@ -146,7 +145,7 @@ def _evaluate_with_atlas(edges: list[str], atlas: str, out: str | None, overwrit
         _track(network.edges, curves.flat(network.name))
 
 
-def _write(scores: "Board | Curves", figure: "Figure", files: list[str], overwrite: bool) -> None:
+def _write(scores: "ScoreTable", figure: "Figure", files: list[str], overwrite: bool) -> None:
     """Write JSON, Parquet and figure."""
     from grndist.plots import write_figure
     from grndist.storage import delivered

@@ -18,20 +18,17 @@ def train(
     address: Address = None,
 ) -> None:
     """Train one model and leave its checkpoint in the run directory."""
-    from grndist.runs import load_run, train_run
+    from grndist.launch.anywhere import train as train_anywhere
+    from grndist.runs import load_run
 
     if resume and overwrite:
         raise UserError("give --resume or --overwrite, not both")
     config = load_run(run_file, [*(overrides or []), *of_workers(workers, address)])
-    if config.workers is None:
-        summary = train_run(config, resume, overwrite)
-    else:
+    if config.workers is not None:
         from grndist.launch.connection import refuse_unusable
 
         refuse_unusable(config.workers.address)
-        from grndist.launch.train import train_on_ray
-
-        summary = train_on_ray(config, resume, overwrite)
+    summary = train_anywhere(config, resume, overwrite)
     losses = ", ".join(f"{name} {value:.4g}" for name, value in summary.losses.items()) or "there was no step left"
     print(f"{summary.steps} steps, {summary.seconds:.1f} s, {summary.cells_per_second:,.0f} cells/s; {losses}")
     print("\n".join([*filter(None, [summary.augmentation]), f"checkpoint: {summary.checkpoint}", *summary.tracking]))

@@ -1,15 +1,13 @@
 """What scoring many networks gives: one table, as Parquet, JSON and text, and as numbers to track."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from grndist.evaluation.scores import RANDOM_DRAWS, Counts, rendered
-from grndist.files import written_aside
+from grndist.evaluation.tables import ScoreTable
 from grndist.networks.stability import Stability
 
 TOP = "CausalBench"  # the lineage of rows on the strongest edges
@@ -48,26 +46,23 @@ WHOLE = ("panel genes", "k", "candidates", "edges")
 
 
 @dataclass(frozen=True)
-class Board:
+class Board(ScoreTable):
     """Rows of `table` are network x reference x lineage, its columns `COLUMNS`."""
 
-    table: pd.DataFrame
     networks: Mapping[str, str]  # where each is, by its name
     references: Mapping[str, Counts]  # what was compared, by name; of the first network's panel
     top: int
     stability: Stability | None = None  # of the networks as replicates
 
-    def to_json(self) -> str:
-        """Everything, with numbers in full precision; what does not apply is null."""
-        about = {
+    def about(self) -> dict[str, Any]:
+        """Places, what was compared, and what the columns are."""
+        return {
             "networks": dict(self.networks),
             "references": {name: asdict(counts) for name, counts in self.references.items()},
             "columns": COLUMNS,
             "top": self.top,
             "stability": None if self.stability is None else without_nan(asdict(self.stability)),
         }
-        rows = self.table.astype(object).where(self.table.notna(), None).to_dict(orient="records")
-        return json.dumps({**about, "scores": rows}, indent=2, allow_nan=False) + "\n"
 
     def flat(self, network: str) -> dict[str, float]:
         """Every measure of one network, e.g. "STRING DAZZLE EPR" or "CORUM F1 at 1000"; what a tracker keeps."""
@@ -80,16 +75,6 @@ class Board:
                     name = f"{measure} at {row['edges']}" if is_top else f"{row['lineage']} {measure}"
                     found[f"{row['reference']} {name}"] = float(row[measure])
         return found
-
-    def write_json(self, path: Path, overwrite: bool = False) -> None:
-        """Write `to_json` to `path`, whole or not at all."""
-        with written_aside(path, overwrite) as aside:
-            aside.write_text(self.to_json(), encoding="utf-8")
-
-    def write_parquet(self, path: Path, overwrite: bool = False) -> None:
-        """Write the table to `path`, whole or not at all."""
-        with written_aside(path, overwrite) as aside:
-            self.table.to_parquet(aside, index=False)
 
     def render(self, width: int = 120) -> str:
         """The table as text: rankings, the strongest edges, and how much replicates agree."""

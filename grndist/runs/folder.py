@@ -134,9 +134,16 @@ def tracking(folder: Path, config: RunConfig, view: View) -> Iterator[Tracker]:
         config.model_dump(mode="json") | {"store_digest": view.store.digest, "view_digest": view.digest}
     )
     tracker.log_dataset(config.store.rstrip("/").rpartition("/")[2], view.store.digest, config.store)
+    with closed_at_end(tracker):
+        yield tracker
+
+
+@contextmanager
+def closed_at_end(tracker: Tracker) -> Iterator[None]:
+    """Close a tracker when the block ends: finished, killed if a signal has ended it, or failed."""
     status: Status = "FAILED"
     try:
-        yield tracker
+        yield
         status = "FINISHED"
     except Interrupted:
         status = "KILLED"

@@ -15,6 +15,7 @@ from grndist.errors import UserError
 from grndist.files import written_aside
 from grndist.launch.cluster import joined_or_own
 from grndist.progress import bar
+from grndist.runs.folder import closed_at_end
 from grndist.runs.stopping import Interrupted, collected, stopped_at_once
 from grndist.storage import is_remote
 from grndist.sweeps import results
@@ -25,7 +26,7 @@ from grndist.sweeps.objectives import baseline, refuse_unfit
 from grndist.sweeps.plan import plan_of
 from grndist.sweeps.trial import Order
 from grndist.sweeps.tuning import Asked, concurrent, tuned
-from grndist.tracking import Status, Tracker, TrackingConfig, end_if_open, open_parent, reference
+from grndist.tracking import Tracker, TrackingConfig, end_if_open, open_parent, reference
 
 logger = logging.getLogger(__name__)
 
@@ -99,16 +100,11 @@ def _tracked(sweep: Sweep, ledger: Ledger) -> Iterator[Tracker]:
     definitions = {objective.name: objective.definition for objective in sweep.config.objectives}
     parent.log_settings(sweep.config.model_dump(mode="json") | {"definitions": definitions})
     parent.log_dataset(sweep.base.store.rstrip("/").rpartition("/")[2], about["store_digest"], sweep.base.store)
-    status: Status = "FAILED"
-    try:
-        yield parent
-        status = "FINISHED"
-    except Interrupted:
-        status = "KILLED"
-        raise
-    finally:
-        _end_open_runs(sweep, ledger)
-        parent.close(status)
+    with closed_at_end(parent):
+        try:
+            yield parent
+        finally:
+            _end_open_runs(sweep, ledger)
 
 
 def _end_open_runs(sweep: Sweep, ledger: Ledger) -> None:

@@ -12,7 +12,8 @@ import yaml
 from grndist.config import branch, merge, read_tree
 from grndist.errors import UserError
 from grndist.files import written_aside
-from grndist.runs import RunConfig, train_run
+from grndist.launch.anywhere import folder_of, go_on, is_begun
+from grndist.runs import RunConfig
 from grndist.runs.packed import can_pack, pays, train_packed
 from grndist.sweeps.config import Sweep
 from grndist.sweeps.ledger import Ledger, Look, Trial, Values
@@ -82,8 +83,8 @@ def run_together(order: Order, numbers: Sequence[int], report: Report) -> None:
     runs = {number: order.replicates(order.ledger.trial(number)) for number in numbers}
     every = [config for configs in runs.values() for config in configs]
     errors: dict[int, list[TrainingError]] = {}
-    if len(numbers) > 1 and not any(_is_begun(config) for config in every):
-        results = iter(train_packed(every, overwrite=any(_folder(config).exists() for config in every)))
+    if len(numbers) > 1 and not any(is_begun(config) for config in every):
+        results = iter(train_packed(every, overwrite=any(folder_of(config).exists() for config in every)))
         for number, configs in runs.items():
             of_trial = [next(results) for _ in configs]
             errors[number] = [result for result in of_trial if isinstance(result, TrainingError)]
@@ -103,7 +104,7 @@ def are_alike(order: Order, trials: Sequence[Trial]) -> bool:
         configs = _every(order, trials)
     except UserError:  # settings that make no run are the trial's own failure
         return False
-    return not any(_is_begun(config) for config in configs) and not can_pack(configs)
+    return not any(is_begun(config) for config in configs) and not can_pack(configs)
 
 
 def gain_together(order: Order, trials: Sequence[Trial]) -> bool:
@@ -121,15 +122,15 @@ def inherit(donors: Sequence[RunConfig], heirs: Sequence[RunConfig], settings: S
     An heir that has inherited already, and was interrupted then, is left alone.
     """
     for donor, heir in zip(donors, heirs, strict=True):
-        folder, mark = _folder(heir), {"from": donor.runs, "looks": looks}
+        folder, mark = folder_of(heir), {"from": donor.runs, "looks": looks}
         if (folder / INHERITED).is_file() and json.loads((folder / INHERITED).read_text()) == mark:
             continue
-        last = checkpoint.latest(_folder(donor) / "checkpoints")
+        last = checkpoint.latest(folder_of(donor) / "checkpoints")
         with written_aside(folder / "checkpoints", overwrite=True) as aside:
             shutil.copytree(last, aside / last.name)
         own = {"name": heir.name, "runs": heir.runs, "tracking": heir.tracking.model_dump(mode="json")}
         tree = merge(
-            read_tree(_folder(donor) / "config.yaml"), *(branch(key, value) for key, value in settings.items()), own
+            read_tree(folder_of(donor) / "config.yaml"), *(branch(key, value) for key, value in settings.items()), own
         )
         with written_aside(folder / "config.yaml", overwrite=True) as file:
             file.write_text(yaml.safe_dump(tree, sort_keys=False))
@@ -144,35 +145,20 @@ def worth(order: Order, configs: Sequence[RunConfig]) -> Values:
 
 def train(configs: Sequence[RunConfig], part: float, together: int | None = None) -> None:
     """Train runs up to a part of their steps; as many as `together` at once, None: all where that pays."""
-    fresh = part == 1 and len(configs) > 1 and not any(_is_begun(config) for config in configs)
+    fresh = part == 1 and len(configs) > 1 and not any(is_begun(config) for config in configs)
     if fresh and not can_pack(configs) and (pays(configs) if together is None else together >= len(configs)):
-        for result in train_packed(configs, overwrite=any(_folder(config).exists() for config in configs)):
+        for result in train_packed(configs, overwrite=any(folder_of(config).exists() for config in configs)):
             if isinstance(result, TrainingError):
                 raise result
         return
     for config in configs:
-        begun = _is_begun(config)
-        overwrite = not begun and _folder(config).exists()  # killed before there was anything to go on from
-        if config.workers is None:
-            train_run(config, resume=begun, overwrite=overwrite, part=part)
-        else:
-            from grndist.launch.train import train_on_ray
-
-            train_on_ray(config, resume=begun, overwrite=overwrite)
-
-
-def _is_begun(config: RunConfig) -> bool:
-    return (_folder(config) / "config.yaml").is_file()
-
-
-def _folder(config: RunConfig) -> Path:
-    return Path(config.runs) / config.name
+        go_on(config, part)
 
 
 def _tidy(configs: Sequence[RunConfig]) -> None:
     """Of a finished run only the last checkpoint stays, without what only more training needs."""
     for config in configs:
-        *older, last = sorted((_folder(config) / "checkpoints").glob("step-*"))
+        *older, last = sorted((folder_of(config) / "checkpoints").glob("step-*"))
         for folder in older:
             shutil.rmtree(folder)
         (last / "optimizer.safetensors").unlink(missing_ok=True)

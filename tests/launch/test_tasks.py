@@ -13,8 +13,7 @@ from grndist.data.view import whole
 from grndist.errors import UserError
 from grndist.evaluation.baselines import baseline_edges, processes
 from grndist.files import WriteError
-from grndist.launch import distributed, on_ray, scheduler
-from grndist.launch.tasks import baseline_tasks
+from grndist.launch.tasks import baseline_tasks, distributed, on_ray, scheduler
 
 
 def leave(path: Path) -> None:

@@ -16,9 +16,10 @@ from grndist.evaluation.baselines import BaselineError, RunTasks, baseline_edges
 from grndist.evaluation.interventional import Atlas, curve, effects_of, perturbed_genes
 from grndist.genes import NON_TARGETING
 from grndist.inference import checkpoint_of_run, network_of, strongest_edges
+from grndist.launch.anywhere import folder_of, go_on
 from grndist.launch.tasks import baseline_tasks
 from grndist.networks.edges import EdgeList, edge_list
-from grndist.runs import RunConfig, train_run
+from grndist.runs import RunConfig
 
 
 @dataclass(frozen=True)
@@ -129,19 +130,6 @@ def _of_baseline(case: Case, bench: Bench, run_tasks: RunTasks | None) -> tuple[
 
 
 def _of_training(run: RunConfig, bench: Bench) -> EdgeList:
-    folder = Path(run.runs) / run.name
-    _trained(run, folder)
-    with checkpoint_of_run(folder) as checkpoint:
+    go_on(run)
+    with checkpoint_of_run(folder_of(run)) as checkpoint:
         return strongest_edges(network_of(checkpoint).limited(bench.regulators), bench.ks[-1])
-
-
-def _trained(run: RunConfig, folder: Path) -> None:
-    """Train, or go on where a training that was interrupted stands; nothing where it is finished."""
-    begun = (folder / "config.yaml").is_file()
-    overwrite = not begun and folder.exists()  # killed before there was anything to go on from
-    if run.workers is None:
-        train_run(run, resume=begun, overwrite=overwrite)
-    else:
-        from grndist.launch.train import train_on_ray
-
-        train_on_ray(run, resume=begun, overwrite=overwrite)

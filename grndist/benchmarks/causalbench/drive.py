@@ -15,9 +15,10 @@ from grndist.benchmarks.causalbench.contenders import Contender, refuse_own_choi
 from grndist.benchmarks.causalbench.ledger import Ledger, opened, refuse
 from grndist.data.store import open_store
 from grndist.evaluation.interventional import InterventionError, at
-from grndist.runs.stopping import Interrupted, stopped_at_once
+from grndist.runs.folder import closed_at_end
+from grndist.runs.stopping import stopped_at_once
 from grndist.storage import is_remote
-from grndist.tracking import Status, Tracker, open_parent, reference
+from grndist.tracking import Tracker, open_parent, reference
 
 logger = logging.getLogger(__name__)
 
@@ -83,15 +84,8 @@ def _tracked(config: RegimesConfig, ledger: Ledger) -> Iterator[Tracker]:
     ledger.note(run_id=parent.run_id)
     parent.log_settings(config.model_dump(mode="json"))
     parent.log_dataset(config.store.rstrip("/").rpartition("/")[2], about["store_digest"], config.store)
-    status: Status = "FAILED"
-    try:
+    with closed_at_end(parent):
         yield parent
-        status = "FINISHED"
-    except Interrupted:
-        status = "KILLED"
-        raise
-    finally:
-        parent.close(status)
 
 
 def _do(left: Sequence[Case], bench: Bench, ledger: Ledger, parent: str, address: str) -> None:

@@ -10,7 +10,7 @@ from grndist.evaluation.interventional.atlas import Atlas, EffectsConfig, effect
 from grndist.evaluation.interventional.atlas_writing import refuse_atlas, write_atlas
 from grndist.evaluation.interventional.causalbench import Evaluation, evaluate_network
 from grndist.evaluation.interventional.cells import InterventionError, perturbed_genes
-from grndist.evaluation.interventional.curves import KS, at, band, curve, score_with_atlas
+from grndist.evaluation.interventional.curves import KS, at, band, curve
 from grndist.evaluation.interventional.edges import score_by, score_edges
 from grndist.evaluation.interventional.effects import CellEffects, Effects
 from grndist.evaluation.interventional.omission import Omission, OmissionConfig, omissions
@@ -45,6 +45,5 @@ __all__ = [
     "refuse_atlas",
     "score_by",
     "score_edges",
-    "score_with_atlas",
     "write_atlas",
 ]

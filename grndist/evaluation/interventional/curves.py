@@ -5,7 +5,6 @@ A network's mean Wasserstein distance falls with every edge more, so numbers of 
 """
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,6 @@ from jaxtyping import Bool
 
 from grndist.data.normalise import ExpressionConfig
 from grndist.data.view import View
-from grndist.evaluation.interventional.atlas import open_atlas
 from grndist.evaluation.interventional.cells import InterventionError
 from grndist.evaluation.interventional.edges import without_self_edges
 from grndist.evaluation.interventional.effects import CellEffects, Effects, testable
@@ -82,15 +80,6 @@ def curve(
             "reason": omitted.reason,
         })  # fmt: skip
     return pd.DataFrame(rows).sort_values("K", ignore_index=True)
-
-
-def score_with_atlas(atlas: Path, edges: EdgeList, ks: Iterable[int] = KS) -> pd.DataFrame:
-    """The `curve` of a network by the effect atlas on disk, its false omission rate over all pairs.
-
-    Raises:
-        InterventionError: there is no atlas at the path.
-    """
-    return curve(open_atlas(atlas), edges, ks, omission=OmissionConfig(pairs=None))
 
 
 def at(table: pd.DataFrame, k: int = K) -> pd.Series:

@@ -1,9 +1,7 @@
 """Many networks against one effect atlas: their curves beside chance, as one table."""
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,20 +12,19 @@ from grndist.evaluation.interventional.curves import ALPHA, KS, MEASURES, K, cur
 from grndist.evaluation.interventional.omission import OmissionConfig
 from grndist.evaluation.many import Named
 from grndist.evaluation.scores import rendered
-from grndist.files import written_aside
+from grndist.evaluation.tables import ScoreTable
 from grndist.progress import track
 
 RANDOM = "random"
 
 
 @dataclass(frozen=True)
-class Curves:
+class Curves(ScoreTable):
     """Rows of `table` are network x K: network, baseline (whether it is one), and the columns of `curve`."""
 
-    table: pd.DataFrame
     networks: Mapping[str, str]  # where each is, by its name
     atlas: str
-    about: Mapping[str, Any]  # of the atlas: which store, cells and expression
+    facts: Mapping[str, Any]  # of the atlas: which store, cells and expression
 
     def flat(self, network: str) -> dict[str, float]:
         """Every measure of a network at every K it reaches, e.g. "mean_wasserstein at 1000"; what a tracker keeps."""
@@ -39,21 +36,9 @@ class Curves:
             if pd.notna(row[measure])
         }
 
-    def to_json(self) -> str:
-        """Everything, with numbers in full precision; what does not apply is null."""
-        rows = self.table.astype(object).where(self.table.notna(), None).to_dict(orient="records")
-        about = {"atlas": self.atlas, "networks": dict(self.networks), "about": dict(self.about)}
-        return json.dumps({**about, "scores": rows}, indent=2, allow_nan=False) + "\n"
-
-    def write_json(self, path: Path, overwrite: bool = False) -> None:
-        """Write `to_json` to `path`, whole or not at all."""
-        with written_aside(path, overwrite) as aside:
-            aside.write_text(self.to_json(), encoding="utf-8")
-
-    def write_parquet(self, path: Path, overwrite: bool = False) -> None:
-        """Write the table to `path`, whole or not at all."""
-        with written_aside(path, overwrite) as aside:
-            self.table.to_parquet(aside, index=False)
+    def about(self) -> dict[str, Any]:
+        """Places, and the facts of the atlas."""
+        return {"atlas": self.atlas, "networks": dict(self.networks), "about": dict(self.facts)}
 
     def render(self, width: int = 120) -> str:
         """The table as text, with the reasons for what is missing."""
