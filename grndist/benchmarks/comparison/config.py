@@ -15,6 +15,7 @@ from grndist.data.simulate import SimulationConfig
 from grndist.evaluation.baselines import METHODS
 from grndist.runs.config import RunConfig, run_of
 from grndist.storage import is_remote
+from grndist.tracking import TrackingConfig
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._+()-]*")
 SHOWN = {
@@ -167,6 +168,7 @@ class BenchmarkConfig(Config):
     seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field((0, 1, 2), min_length=1)
     methods: dict[str, Method] = Field(min_length=1)
     data_sets: dict[str, DataSet] = Field(min_length=1)
+    tracking: TrackingConfig = TrackingConfig()
     show: tuple[Shown, ...] = Field(
         ("auprc_ratio", "epr", "mean_wasserstein", "seconds"), min_length=1, description="measures of the tables"
     )

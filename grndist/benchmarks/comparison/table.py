@@ -168,6 +168,17 @@ def as_json(config: BenchmarkConfig, found: Sequence[Comparison]) -> str:
     return json.dumps(tree, indent=1, allow_nan=False) + "\n"
 
 
+def means(found: Sequence[Comparison]) -> dict[str, dict[str, dict[str, float]]]:
+    """Means by measure, column and method; what a tracker keeps."""
+    return {
+        one.measure: {
+            column: {method: entry.mean for (method, at), entry in one.entries.items() if at == column and entry.values}
+            for column in one.columns
+        }
+        for one in found
+    }
+
+
 def for_figure(found: Sequence[Comparison]) -> pd.DataFrame:
     """Columns panel, measure, method, value: a row for each seed."""
     rows = [

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 
 from grndist.benchmarks.comparison.drive import run_benchmark
 from grndist.data.selection import SelectionConfig, select
@@ -21,8 +22,9 @@ from grndist.evaluation.evaluate import comparisons
 from grndist.evaluation.interventional import OmissionConfig, curve
 from grndist.evaluation.references import read_reference
 from grndist.files import locked
+from grndist.tracking.keys import mlflow_key
 from tests.benchmarks.comparison.conftest import benchmark_file
-from tests.test_cli import done
+from tests.test_cli import done, grndist
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,13 @@ def values(out: Path, **where: object) -> pd.DataFrame:
     for column, value in where.items():
         table = table[table[column] == value]
     return table
+
+
+def same_scores(one: Path, other: Path) -> None:
+    columns = ["data_set", "method", "seed", "reference", "lineage", "k", "measure", "value"]
+    tables = (values(one), values(other))
+    both = [table[table["measure"] != "seconds"][columns].sort_values(columns[:-1]) for table in tables]
+    pd.testing.assert_frame_equal(*[table.reset_index(drop=True) for table in both])
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -101,6 +110,36 @@ def test_the_table_is_the_mean_and_the_deviation_over_seeds(out: Path):
     assert (row["mean"], row["sd"]) == pytest.approx((found.mean(), np.std(found, ddof=1)))
     assert f"{row['mean']:.3f} ({row['sd']:.3f})" in (out / "table.md").read_text()
     assert (out / "auprc_ratio.png").stat().st_size > 0
+
+
+def test_mlflow_has_one_run_with_settings_means_and_files(out: Path, folder: Path):
+    run_benchmark(benchmark_file(folder), {})
+    client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
+    (experiment,) = [one for one in client.search_experiments() if one.name == "grndist"]
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["methods.CaTran.run.preset"] == "paper"
+    rows = json.loads((out / "table.json").read_text())["comparison"]
+    assert any(row["measure"] == "epr" for row in rows)
+    for row in (row for row in rows if row["values"] and row["measure"] != "seconds"):
+        key = mlflow_key(f"{row['measure']}.{row['column']}.{row['method']}")
+        assert run.data.metrics[key] == pytest.approx(row["mean"]), key
+    kept = {file.path for file in client.list_artifacts(run.info.run_id)}
+    assert {"table.md", "table.json", "scores.parquet", "auprc_ratio.png", "mean_wasserstein.png"} <= kept
+
+
+@pytest.mark.ray
+@pytest.mark.filterwarnings("ignore")  # Ray's own, of its start and its end
+def test_cells_on_ray_are_those_of_this_process(out: Path, folder: Path, tmp_path: Path):
+    done(f"benchmark {benchmark_file(tmp_path)} --address local")
+    run_benchmark(benchmark_file(folder), {})
+    same_scores(out, tmp_path / "out")
+
+
+def test_a_cluster_and_processes_of_this_machine_are_not_both_asked(folder: Path):
+    said = grndist(f"benchmark {benchmark_file(folder)} --jobs 2 --address local")
+    assert said.status == 2
+    assert "--jobs 2 is for this machine and --address local for a cluster; give one" in said.err
 
 
 def test_the_same_command_computes_only_what_is_not_there(out: Path, folder: Path):
@@ -173,8 +212,5 @@ def test_a_killed_benchmark_goes_on_and_ends_as_one_that_was_never_stopped(folde
     run_benchmark(file, {})
     after = cells(own)
     assert all(after[name] == before[name] for name in before)
-    columns = ["data_set", "method", "seed", "reference", "lineage", "k", "measure", "value"]
     run_benchmark(benchmark_file(folder), {})
-    tables = (values(out), values(own))
-    both = [table[table["measure"] != "seconds"][columns].sort_values(columns[:-1]) for table in tables]
-    pd.testing.assert_frame_equal(*[table.reset_index(drop=True) for table in both])
+    same_scores(out, own)
