@@ -159,7 +159,7 @@ class _Next(_NotKept, Searcher):
         most = (config.trial.together or TOGETHER) // config.replicates
         if left is not None:
             most = min(most, math.ceil((left + 1) / self._room))
-        if most < 2 or config.search == "tpe":  # TPE learns from each trial
+        if most < 2 or config.looks > 1 or config.search == "tpe":  # a scheduler looks at each, TPE learns from each
             return [first]
         order = self._order
         return self._plan.next_like(

@@ -15,7 +15,7 @@ from tests.launch.runs_on_ray import apart, config_of, run_file, same_bits, step
 ray = pytest.importorskip("ray", reason="Ray is not installed")
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]  # Ray's own, of its start and its end
 
-LONG = ["training.steps=2000", "training.checkpoint_every=200"]
+LONG = ["training.steps=800", "training.checkpoint_every=100"]
 SLOW = ["model.embedding=1000", "training.steps=600", "training.cells_per_step=300", "training.learning_rate=1e-6"]
 ELASTIC = ["workers.min=1", "workers.max=3", "workers.resize_every=5", "workers.start_timeout=30"]
 FIXED = ["training.steps=100000", "workers=3", "workers.start_timeout=10", "workers.controller_failure_limit=1"]
@@ -88,12 +88,12 @@ def test_whoever_started_the_run_is_killed(tmp_path: Path, pristine_store: Path,
     file, runs = run_file(tmp_path, pristine_store), tmp_path / "runs"
     assert started(file, *LONG, "name=undisturbed").wait() == 0, said(file)
     driver = started(file, *LONG, "name=killed")
-    until(lambda: step_of(runs / "killed") >= 200)
+    until(lambda: step_of(runs / "killed") >= 100)
     driver.kill()
     driver.wait()
     assert started(file, *LONG, "name=killed").wait() == 2
     assert "exists already; go on with --resume" in said(file)
     assert started(file, *LONG, "name=killed", "--resume").wait() == 0, said(file)
-    assert int(re.findall(r"^2 workers from step (\d+)", said(file), re.MULTILINE)[0]) >= 200
-    last = "checkpoints/step-00002000"
+    assert int(re.findall(r"^2 workers from step (\d+)", said(file), re.MULTILINE)[0]) >= 100
+    last = "checkpoints/step-00000800"
     assert same_bits(runs / "killed" / last, runs / "undisturbed" / last)

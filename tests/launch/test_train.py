@@ -17,7 +17,7 @@ from tests.launch.runs_on_ray import apart, config_of, same_bits, step_of, until
 ray = pytest.importorskip("ray", reason="Ray is not installed")
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]  # Ray's own, of its start and its end
 
-LONG = ["training.steps=2000", "training.checkpoint_every=200"]
+LONG = ["training.steps=800", "training.checkpoint_every=100"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -73,23 +73,23 @@ def test_what_happens_to_workers_changes_nothing(
     undisturbed = train_on_ray(config_of(tmp_path, pristine_store, "name=undisturbed", *LONG))
 
     def kill() -> None:
-        until(lambda: step_of(tmp_path / "runs" / "killed") >= 200)
+        until(lambda: step_of(tmp_path / "runs" / "killed") >= 100)
         workers_below(os.getpid())[-1].kill()
 
     later(kill)
     killed = train_on_ray(config_of(tmp_path, pristine_store, "name=killed", *LONG))
-    assert killed.steps == 2000
+    assert killed.steps == 800
     assert same_bits(killed.checkpoint, undisturbed.checkpoint)
     assert killed.losses == undisturbed.losses
 
     def interrupt() -> None:
-        until(lambda: step_of(tmp_path / "runs" / "stopped") >= 200)
+        until(lambda: step_of(tmp_path / "runs" / "stopped") >= 100)
         os.kill(os.getpid(), signal.SIGINT)
 
     later(interrupt)
     with pytest.raises(Interrupted, match="go on with the same command and --resume"):
         train_on_ray(config_of(tmp_path, pristine_store, "name=stopped", *LONG))
-    assert 200 < step_of(tmp_path / "runs" / "stopped") < 2000
+    assert 100 < step_of(tmp_path / "runs" / "stopped") < 800
     resumed = train_on_ray(config_of(tmp_path, pristine_store, "name=stopped", *LONG), resume=True)
     assert same_bits(resumed.checkpoint, undisturbed.checkpoint)
 
