@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -147,11 +148,18 @@ def test_same_settings_same_bits(run_file: Path):
 
 
 KILLED = """
-import os, signal, sys
+import json, os, signal, sys
 from pathlib import Path
 from grndist import runs
 from grndist.training import checkpoint, loop
-place, at = sys.argv[2].split(":")
+run_file, overrides, *places = sys.argv[1], json.loads(sys.argv[2]), *sys.argv[3:]
+for named in places:  # a process for each, which imports nothing again
+    if not (killed := os.fork()):
+        break
+    assert os.waitpid(killed, 0)[1] == signal.SIGKILL
+else:
+    sys.exit()
+place, at = named.split(":")
 steps = 0
 def kill_at(function, name):
     def wrapped(*args, **kwargs):
@@ -166,32 +174,41 @@ def kill_at(function, name):
 loop.Optimizers.step = kill_at(loop.Optimizers.step, "step")
 checkpoint.save = kill_at(checkpoint.save, "save")
 checkpoint.save_file = kill_at(checkpoint.save_file, "write")
-runs.train_run(runs.load_run(Path(sys.argv[1]), ["name=killed"]))
+runs.train_run(runs.load_run(Path(run_file), [f"name=killed-{place}-{at}", *overrides]))
+os._exit(1)
 """
 
 
-@pytest.mark.parametrize("tree", [CATRAN, DAZZLE], ids=["catran", "dazzle"])
-@pytest.mark.parametrize("place", ["step:1", "step:8", "save:9", "write:9", "step:19"])
-def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, store_path: Path, tree: dict, place: str):
-    """Killed after a step, after a checkpoint is saved, and while one is being written, its files not all there."""
-    run_file = written(tmp_path / "r.yaml", tree, store_path)
+def killed(run_file: Path, places: Sequence[str], *overrides: str) -> None:
+    """Kill a run called killed-PLACE, if it is not given another name, at each of these places."""
+    command = [sys.executable, "-c", KILLED, str(run_file), json.dumps(overrides), *places]
+    subprocess.run(command, check=True, cwd=Path(__file__).parent.parent)
+
+
+def killed_runs_resume_to_the_same_bits(run_file: Path, places: Sequence[str]) -> None:
+    """Kill a run at each of these places, go on with it, and compare it with one that was left alone."""
     whole = train_run(load(run_file))
-    process = subprocess.run(
-        [sys.executable, "-c", KILLED, str(run_file), place], check=False, cwd=Path(__file__).parent.parent
-    )
-    assert process.returncode == -signal.SIGKILL
-    resumed = train_run(load(run_file, "name=killed"), resume=True)
-    assert resumed.steps == whole.steps
-    assert same_bits(weights(whole.folder), weights(resumed.folder))
-    lines = (Path(resumed.folder) / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["step"] for line in lines] == list(range(2, 21, 2))
+    killed(run_file, places)
+    for place in places:
+        resumed = train_run(load(run_file, f"name=killed-{place.replace(':', '-')}"), resume=True)
+        assert resumed.steps == whole.steps
+        assert same_bits(weights(whole.folder), weights(resumed.folder)), place
+        lines = (Path(resumed.folder) / "metrics.jsonl").read_text().splitlines()
+        assert [json.loads(line)["step"] for line in lines] == list(range(2, 21, 2)), place
+
+
+@pytest.mark.parametrize("tree", [CATRAN, DAZZLE], ids=["catran", "dazzle"])
+def test_a_killed_run_resumes_to_the_same_bits(tmp_path: Path, store_path: Path, tree: dict):
+    """Killed after a step, after a checkpoint is saved, and while one is being written, its files not all there."""
+    places = ["step:1", "step:8", "save:9", "write:9", "step:19"]
+    killed_runs_resume_to_the_same_bits(written(tmp_path / "r.yaml", tree, store_path), places)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tree", [CATRAN, DAZZLE], ids=["catran", "dazzle"])
-@pytest.mark.parametrize("step", range(1, 21))
-def test_a_run_killed_at_any_step_resumes_to_the_same_bits(tmp_path: Path, store_path: Path, tree: dict, step: int):
-    test_a_killed_run_resumes_to_the_same_bits(tmp_path, store_path, tree, f"step:{step}")
+def test_a_run_killed_at_any_step_resumes_to_the_same_bits(tmp_path: Path, store_path: Path, tree: dict):
+    places = [f"step:{step}" for step in range(1, 21)]
+    killed_runs_resume_to_the_same_bits(written(tmp_path / "r.yaml", tree, store_path), places)
 
 
 INTERRUPTED = """

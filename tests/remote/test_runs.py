@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +21,7 @@ from grndist.tracking import TrackingConfig, replay
 from grndist.training import checkpoint
 from tests.conftest import genes, small_counts
 from tests.remote.test_storage import keys_are_checked
-from tests.test_runs import CATRAN, KILLED, same_bits, weights, written
+from tests.test_runs import CATRAN, killed, same_bits, weights, written
 from tests.test_runs import load as load_run_file
 from tests.tracking.conftest import closed_port
 
@@ -113,11 +111,7 @@ def test_store_and_run_may_both_be_at_urls(run_file: Path, here: dict, there: St
 
 @pytest.mark.parametrize("place", [pytest.param("step:8", marks=pytest.mark.slow), "save:9"])
 def test_a_killed_run_is_resumed_from_what_had_arrived(run_file: Path, here: dict, there: Storage, place: str):
-    code = KILLED.replace("name=killed", f'name=small", "runs={there.url.removesuffix("/small")}')
-    process = subprocess.run(
-        [sys.executable, "-c", code, str(run_file), place], check=False, cwd=Path(__file__).parent.parent.parent
-    )
-    assert process.returncode == -signal.SIGKILL
+    killed(run_file, [place], "name=small", f"runs={there.url.removesuffix('/small')}")
     arrived = checkpoint.whole(there.sizes())  # that of step 6 is there before the next is saved
     assert arrived == ["step-00000003", "step-00000006"][: len(arrived)]
     assert len(arrived) == 2 or place == "step:8"

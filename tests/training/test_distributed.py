@@ -82,7 +82,9 @@ def same_parameters(found: dict[str, Tensor], wanted: dict[str, Tensor], job: Jo
 
 
 @pytest.mark.parametrize("dtype", LIMITS, ids=str)
-@pytest.mark.parametrize("world", [1, 2, 3, 4])
+@pytest.mark.parametrize(
+    "world", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow), 4]
+)
 @pytest.mark.parametrize("case", CASES)
 def test_any_number_of_workers_is_one_process(team: Team, reference, store: Path, case: str, world: int, dtype):
     job = Job(store, case, dtype, sgd=True)

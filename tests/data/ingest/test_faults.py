@@ -91,7 +91,9 @@ def killed_and_finished(path: Path, digest: str, pieces: int, delay: float, over
     assert names(path.parent) == {"d.h5ad", "expected.zarr", "out.zarr"}
 
 
-@pytest.mark.parametrize("pieces", [2, 7, 13])
+@pytest.mark.parametrize(
+    "pieces", [pytest.param(2, marks=pytest.mark.slow), 7, pytest.param(13, marks=pytest.mark.slow)]
+)
 def test_a_killed_ingest_goes_on(undisturbed: tuple[Path, str], pieces: int):
     killed_and_finished(*undisturbed, pieces=pieces, delay=0.0)
 

@@ -14,7 +14,12 @@ FEW_SEEDS = range(5)  # of the other difficulties
 
 @pytest.mark.parametrize(
     ("genes", "regulators", "seeds"),
-    [(100, 20, range(10)), (200, 40, range(5)), (500, 100, range(2)), (1000, 40, [8])],  # 8: the easiest of 30
+    [
+        (100, 20, range(10)),
+        pytest.param(200, 40, range(5), marks=pytest.mark.slow),
+        pytest.param(500, 100, range(2), marks=pytest.mark.slow),
+        pytest.param(1000, 40, [8], marks=pytest.mark.slow),  # the easiest of 30
+    ],
 )
 def test_correlation_finds_some_of_the_network_but_not_much(genes: int, regulators: int, seeds: Iterable[int]):
     for seed in seeds:

@@ -200,9 +200,11 @@ def contents(path: Path) -> tuple:
 
 
 def test_no_flipped_bit_elsewhere_is_ever_read_as_data(sharded: Path):
-    """One in every file: an error, or what was written."""
+    """One in each of 60 files: an error, or what was written."""
     good, rng, noticed = contents(sharded), np.random.default_rng(3), 0
-    others = [file for file in sharded.rglob("*") if file.is_file() and file not in shards_of(sharded)]
+    shards = set(shards_of(sharded))
+    others = sorted(file for file in sharded.rglob("*") if file.is_file() and file not in shards)
+    others = [others[number] for number in rng.permutation(len(others))[:60]]
     for file in others:
         content = file.read_bytes()
         bad = bytearray(content)
