@@ -478,7 +478,7 @@ def test_a_seed_that_is_none_is_refused():
     assert snapshot(Path()) == before
 
 
-SHOWN_IN_A_PROCESS = {"nan in a sparse h5ad", "key without its section"}
+SHOWN_IN_A_PROCESS = {"nan in a sparse h5ad", "key without its section", "no gene in common"}
 
 
 @pytest.mark.parametrize("mistake", [one for one in CASES if one.what in SHOWN_IN_A_PROCESS], ids=lambda one: one.what)

@@ -6,6 +6,7 @@ from pathlib import Path
 import mlflow
 import pytest
 
+from grndist.errors import UserError
 from grndist.runs import Interrupted
 from grndist.runs.folder import closed_at_end
 from grndist.tracking import TrackingConfig, open_parent
@@ -13,7 +14,7 @@ from grndist.tracking import TrackingConfig, open_parent
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(None, "FINISHED"), (Interrupted("stopped", 2), "KILLED"), (OSError(), "FAILED")],
+    [(None, "FINISHED"), (Interrupted("stopped", 2), "KILLED"), (UserError("no"), "FAILED"), (OSError(), "FAILED")],
 )
 def test_a_run_ends_as_its_block_did(tmp_path: Path, error: Exception | None, status: str):
     tracker = open_parent(TrackingConfig(), tmp_path, "above")
